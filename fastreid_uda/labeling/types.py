@@ -1,0 +1,164 @@
+"""The records that flow through the labeling stages. Arrays in them are read, never written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from ..errors import UserError
+
+OUTLIER = -1
+"""The label of an image that is left out of training; the only sign for it, everywhere."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The features of one list of images; row n of every array is image n of that list.
+
+    Attributes:
+        views: name -> (N, D) float32. `"global"` for a single-branch network; a network with
+            branches adds one view per branch. D may differ between views.
+        camera_ids: (N,) int64, or None where the cameras are unknown.
+    """
+
+    views: Mapping[str, np.ndarray]
+    camera_ids: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if not self.views:
+            raise UserError("A feature set needs at least one view, e.g. 'global'.")
+        for name, features in self.views.items():
+            if features.ndim != 2 or features.dtype.kind != "f":
+                raise UserError(
+                    f"View '{name}' is {features.dtype} of shape {features.shape}, but features are "
+                    "float arrays of shape (images, dimensions)."
+                )
+            if len(features) != self.num_images:
+                raise UserError(
+                    f"View '{name}' has {len(features)} rows but the first view has "
+                    f"{self.num_images}; every view needs one row per image."
+                )
+        if self.camera_ids is not None and self.camera_ids.shape != (self.num_images,):
+            raise UserError(
+                f"There are {self.num_images} feature rows but camera_ids has shape "
+                f"{self.camera_ids.shape}; every image needs one camera id."
+            )
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return len(next(iter(self.views.values())))
+
+    def require_camera_ids(self, reason: str) -> np.ndarray:
+        """The camera ids, or a `UserError` that says what needs them.
+
+        Args:
+            reason: who needs the ids and how to do without, e.g. "UDA.CAMERA_NORMALIZATION needs
+                camera ids; set it to False".
+        """
+        if self.camera_ids is None:
+            raise UserError(f"The target images have no camera ids, but {reason}.")
+        return self.camera_ids
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """One label per image, and the classes that the labels stand for.
+
+    Class k is row k of `centroids` and row k of the classifier. A class may be without images.
+
+    Attributes:
+        labels: (N,) int64 in {OUTLIER} and [0, K).
+        centroids: (K, D) float32, unit rows: the L2-normalised mean feature of each class.
+        weights: (N,) float32 in [0, 1], the trust in each label; 0 for outliers.
+    """
+
+    labels: np.ndarray
+    centroids: np.ndarray
+    weights: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.labels.dtype != np.int64 or self.labels.ndim != 1:
+            raise TypeError(f"labels must be (N,) int64, got {self.labels.dtype}.")
+        if self.weights.shape != self.labels.shape:
+            raise ValueError(f"{len(self.labels)} labels but {len(self.weights)} weights.")
+        if len(self.labels) and not (
+            self.labels.min() >= OUTLIER and self.labels.max() < self.num_classes
+        ):
+            raise ValueError(
+                f"Labels span {self.labels.min()}..{self.labels.max()}, but with "
+                f"{self.num_classes} centroids they must lie in -1..{self.num_classes - 1}."
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classifier rows."""
+        return len(self.centroids)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """(N,) bool, True where the image takes part in training."""
+        return self.labels != OUTLIER
+
+    def drop(self, dropped: np.ndarray) -> PseudoLabels:
+        """The same classes without some images.
+
+        Args:
+            dropped: (N,) bool, True where the image becomes an outlier.
+        """
+        labels = np.where(dropped, OUTLIER, self.labels)
+        return replace(self, labels=labels, weights=np.where(dropped, 0, self.weights))
+
+
+def make_pseudo_labels(labels: np.ndarray, features: np.ndarray) -> PseudoLabels:
+    """Pseudo labels of full weight, with the mean features of their classes.
+
+    Args:
+        labels: (N,) integers in {OUTLIER} and [0, K).
+        features: (N, D) float32, unit rows.
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    num_classes = int(labels.max(initial=OUTLIER)) + 1
+    return PseudoLabels(
+        labels=labels,
+        centroids=class_centroids(features, labels, num_classes),
+        weights=(labels != OUTLIER).astype(np.float32),
+    )
+
+
+def class_centroids(features: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """(K, D) float32: the L2-normalised mean of each class; zero rows for classes without images.
+
+    Args:
+        features: (N, D).
+        labels: (N,) int64; outliers take no part.
+        num_classes: K.
+    """
+    kept = np.flatnonzero(labels != OUTLIER)
+    # One sparse product sums all classes in float64, in image order: the same bits on every run.
+    membership = csr_matrix(
+        (np.ones(len(kept)), (labels[kept], kept)), shape=(num_classes, len(labels))
+    )
+    sums = membership @ features.astype(np.float64)
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    return (sums / np.where(norms > 0, norms, 1)).astype(np.float32)
+
+
+def renumber(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Close the gaps in a numbering, keeping the order of the classes.
+
+    The only place where labels change their numbers.
+
+    Args:
+        labels: (N,) int64 with OUTLIER for images left out.
+
+    Returns:
+        The labels in 0..K'-1 and the old number of each new class, (K',) int64.
+    """
+    old, inverse = np.unique(labels[labels != OUTLIER], return_inverse=True)
+    renumbered = np.full_like(labels, OUTLIER)
+    renumbered[labels != OUTLIER] = inverse
+    return renumbered, old
