@@ -1,0 +1,194 @@
+"""Every config key of the plug-in, and the labeling stages built from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import UserError
+from .labeling.clustering import CLUSTERERS
+from .labeling.distances import DISTANCES
+from .labeling.eps import EPS_RULES, FixedEps
+from .labeling.pipeline import PseudoLabeler
+from .labeling.refiners import REFINERS
+from .registry import Registry
+
+
+def add_uda_config(cfg: Any) -> None:
+    """Add the keys to fast-reid's default config, in place.
+
+    Keys of refiners, clusterers, distances and eps rules come from their constructors: the key
+    `UDA.MSPLR.MIN_IMAGES` is the field `min_images` of the class `MSPLR`.
+    """
+    node = type(cfg)
+    cfg.UDA = node()
+    _add_run_keys(cfg.UDA)
+    _add_labeling_keys(cfg.UDA, node)
+    _add_keys_to_fastreid_nodes(cfg, node)
+
+
+def _add_run_keys(uda: Any) -> None:
+    """Stages, rounds and what happens around them."""
+    node = type(uda)
+    # Target data sets, names in fast-reid's registry. Their training images are adapted to and
+    # their identities never used, except to report scores. DATASETS.NAMES is the source;
+    # DATASETS.TESTS is where scores are measured.
+    uda.TARGET = ()
+    # What a run does, in this order: "source" trains on DATASETS.NAMES (skipped when its result
+    # exists or MODEL.WEIGHTS is set), "adapt" adapts to TARGET, "supervised" trains on TARGET with
+    # its true identities: the upper bound, never part of a method.
+    uda.STAGES = ("source", "adapt")
+    uda.METHOD = ""  # the name in summary.json; empty: made from REFINERS
+    uda.SEED = 0  # of everything random; a run repeats bit for bit on the same machine
+    uda.DETERMINISTIC = True  # deterministic GPU kernels, a few per cent slower
+    uda.ROUNDS = 50  # rounds of extract, cluster, refine, train
+    uda.ITERS_PER_EPOCH = 0  # 0: one pass over the training images; else this number
+    # SOLVER describes the training of one round: MAX_EPOCH epochs with its schedule. True: the
+    # schedule begins anew in each round; False: it counts the epochs of all rounds.
+    uda.RESTART_SCHEDULE = True
+    # In each round train only the classifier in the first epochs, with the body in eval mode.
+    uda.FREEZE_EPOCHS = 0
+    uda.FREEZE_BEFORE_SCHEDULE = False  # True: the frozen epochs come on top of SOLVER.MAX_EPOCH
+    uda.CLASSIFIER_INIT = "centroids"  # each round: centroids | random
+    # Stop when the labels of two rounds in a row agree: adjusted Rand index above STABLE_ARI (on
+    # the images kept in both) and number of kept images changed by less than STABLE_CHANGE.
+    uda.STABLE_ARI = 1.0  # 1.0: never stop early
+    uda.STABLE_CHANGE = 0.01
+    uda.SOURCE = node()
+    # The training recipe of the stages "source" and "supervised": a YAML merged over this config,
+    # looked for beside the config file, beside its bases, and in the folders above them.
+    uda.SOURCE.CONFIG = ""
+    uda.SOURCE.OPTS = []  # overrides of the recipe, e.g. "['SOLVER.MAX_EPOCH', 40]"
+
+
+def _add_labeling_keys(uda: Any, node: type) -> None:
+    """The stages between features and pseudo labels."""
+    uda.NON_FINITE = "raise"  # images with a NaN feature: raise | drop (leave them out)
+    uda.CAMERA_NORMALIZATION = False  # standardise the features of each camera before clustering
+    uda.ROW_NORMALIZATION = True  # L2-normalise the features before clustering
+    uda.DISTANCE = node()
+    uda.DISTANCE.NAME = "Jaccard"
+    _add_arguments(uda.DISTANCE, node, DISTANCES)
+    uda.CLUSTER = node()
+    uda.CLUSTER.NAME = "DBSCAN"
+    uda.CLUSTER.EPS = None  # DBSCAN's radius; None: found by EPS_RULE
+    uda.CLUSTER.EPS_RULE = "Rho"
+    uda.CLUSTER.EPS_UPDATE = "first"  # the rule's radius: first (kept in later rounds) | every
+    _add_arguments(uda.CLUSTER, node, CLUSTERERS)
+    _add_arguments(uda.CLUSTER, node, EPS_RULES)
+    uda.REFINERS = ()  # applied in order; () is plain clustering
+    _add_arguments(uda, node, REFINERS)
+
+
+def _add_keys_to_fastreid_nodes(cfg: Any, node: type) -> None:
+    """Keys that belong beside fast-reid's own."""
+    # Epochs are counted from 0 and SCHED_ADVANCE is added, giving u. The learning rate is BASE_LR
+    # times: WARMUP_FACTOR + (WARMUP_PEAK - WARMUP_FACTOR) u / WARMUP_EPOCHS for u <= WARMUP_EPOCHS,
+    # afterwards GAMMA to the power of the number of STEPS reached by u.
+    # SOLVER.SCHED "EpochWarmupMultiStepLR" uses these; all other names are fast-reid's.
+    cfg.SOLVER.WARMUP_EPOCHS = 0
+    cfg.SOLVER.WARMUP_PEAK = 1.0
+    cfg.SOLVER.SCHED_ADVANCE = 0
+    # What the smoothed mass eps is shared among: "others" (fast-reid: eps/(K-1) on each wrong
+    # class) or "all" (MMT: eps/K on every class, the right one too).
+    cfg.MODEL.LOSSES.CE.SMOOTHING = "others"
+    cfg.MODEL.LOSSES.CENTER = node({"SCALE": 0.005, "LR": 0.5})
+    cfg.INPUT.CJ.ONE_OF = False  # True: one random jitter of the four instead of all of them
+    cfg.DATASETS.FOLDER = node()  # the data set PersonFolder: your own crops
+    cfg.DATASETS.FOLDER.TRAIN = ""  # a folder of crops, searched through its subfolders
+    cfg.DATASETS.FOLDER.QUERY = ""  # optional, needs identities
+    cfg.DATASETS.FOLDER.GALLERY = ""
+    # A regular expression for the path inside the folder, with the groups "camera" and "identity"
+    # (either may be missing), e.g. "(?P<identity>\\d+)_c(?P<camera>\\d+)"; empty: neither is known.
+    cfg.DATASETS.FOLDER.PATTERN = ""
+    # Instead of the pattern: a CSV with the columns path (inside the folder), camera, identity.
+    cfg.DATASETS.FOLDER.CSV = ""
+
+
+def _add_arguments(parent: Any, node: type, registry: Registry) -> None:
+    """Make `PARENT.<CLASS>.<ARGUMENT>` of every constructor argument of every registered class."""
+    for name in registry:
+        arguments = registry.defaults(name)
+        if arguments:
+            parent[name.upper()] = node({key.upper(): value for key, value in arguments.items()})
+
+
+def _build(registry: Registry, name: str, parent: Any) -> Any:
+    cls = registry.get(name)
+    arguments = {key.lower(): value for key, value in parent.get(name.upper(), {}).items()}
+    return cls(**arguments)
+
+
+def build_labeler(cfg: Any) -> PseudoLabeler:
+    """The labeling stages that a config asks for.
+
+    Raises:
+        UserError: a key has a value that is not accepted.
+    """
+    uda = cfg.UDA
+    _check_choice("UDA.CLUSTER.EPS_UPDATE", uda.CLUSTER.EPS_UPDATE, ("first", "every"))
+    _check_choice("UDA.NON_FINITE", uda.NON_FINITE, ("raise", "drop"))
+    eps = (
+        _build(EPS_RULES, uda.CLUSTER.EPS_RULE, uda.CLUSTER)
+        if uda.CLUSTER.EPS is None
+        else FixedEps(uda.CLUSTER.EPS)
+    )
+    return PseudoLabeler(
+        camera_normalization=uda.CAMERA_NORMALIZATION,
+        row_normalization=uda.ROW_NORMALIZATION,
+        distance=_build(DISTANCES, uda.DISTANCE.NAME, uda.DISTANCE),
+        eps=eps,
+        eps_update=uda.CLUSTER.EPS_UPDATE,
+        clusterer=_build(CLUSTERERS, uda.CLUSTER.NAME, uda.CLUSTER),
+        refiners=tuple(_build(REFINERS, name, uda) for name in uda.REFINERS),
+        non_finite=uda.NON_FINITE,
+        seed=uda.SEED,
+    )
+
+
+def check_config(cfg: Any) -> None:
+    """Refuse values that could only fail later, in one sentence each.
+
+    Raises:
+        UserError: naming the key, its value and what is accepted.
+    """
+    uda = cfg.UDA
+    for stage in uda.STAGES:
+        _check_choice("UDA.STAGES", stage, ("source", "adapt", "supervised"))
+    _check_choice("UDA.CLASSIFIER_INIT", uda.CLASSIFIER_INIT, ("centroids", "random"))
+    _check_choice("MODEL.LOSSES.CE.SMOOTHING", cfg.MODEL.LOSSES.CE.SMOOTHING, ("all", "others"))
+    if not uda.TARGET and {"adapt", "supervised"} & set(uda.STAGES):
+        raise UserError(
+            "UDA.TARGET is empty, but adaptation needs a target data set; set it to a registered "
+            "name, e.g. UDA.TARGET \"('Market1501',)\"."
+        )
+    for key, value, least in (
+        ("UDA.ROUNDS", uda.ROUNDS, 0),
+        ("UDA.ITERS_PER_EPOCH", uda.ITERS_PER_EPOCH, 0),
+        ("UDA.FREEZE_EPOCHS", uda.FREEZE_EPOCHS, 0),
+        ("UDA.SEED", uda.SEED, 0),
+        ("SOLVER.MAX_EPOCH", cfg.SOLVER.MAX_EPOCH, 1),
+        ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 2),
+        ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD, 1),
+        ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, 1),
+        ("DATALOADER.NUM_INSTANCE", cfg.DATALOADER.NUM_INSTANCE, 1),
+        ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0),
+    ):
+        if value < least:
+            raise UserError(f"{key} is {value}, but it must be {least} or more.")
+    if cfg.SOLVER.IMS_PER_BATCH % cfg.DATALOADER.NUM_INSTANCE:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, but it must be a multiple of "
+            f"DATALOADER.NUM_INSTANCE ({cfg.DATALOADER.NUM_INSTANCE}): a batch is made of "
+            "identities with that many images each."
+        )
+    build_labeler(cfg)
+
+
+def _check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"{key} has the value {value!r}, but the known values are: {', '.join(known)}.")
+
+
+def method_name(cfg: Any) -> str:
+    """The name of the method in reports: UDA.METHOD, else the refiners joined by '+'."""
+    return cfg.UDA.METHOD or "+".join(cfg.UDA.REFINERS) or "baseline"

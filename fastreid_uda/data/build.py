@@ -1,0 +1,127 @@
+"""Data sets and loaders from a config; on a CPU and on a GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.samplers import InferenceSampler
+from fastreid.utils import comm
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+
+from ..errors import UserError
+from .image_list import ImageList, make_image_list
+from .pseudo_labeled_dataset import ImageDataset, PseudoLabeledDataset
+from .samplers import build_batch_sampler
+from .transforms import build_transforms
+
+
+def datasets_root() -> str:
+    """The folder of all data sets: the environment variable FASTREID_DATASETS, or `datasets`."""
+    return os.getenv("FASTREID_DATASETS", "datasets")
+
+
+def load_dataset(name: str, cfg: Any) -> Any:
+    """A data set of fast-reid's registry, with its lists `train`, `query` and `gallery`.
+
+    Raises:
+        UserError: the name is not registered, or the files are not there.
+    """
+    if name not in DATASET_REGISTRY._obj_map:
+        known = ", ".join(sorted(DATASET_REGISTRY._obj_map))
+        raise UserError(f"Data set {name!r} is not registered; the known names are: {known}.")
+    cls = DATASET_REGISTRY.get(name)
+    try:
+        if hasattr(cls, "from_config"):
+            dataset = cls.from_config(cfg)
+        else:
+            dataset = cls(root=datasets_root(), combineall=cfg.DATASETS.COMBINEALL)
+        # fast-reid reads some lists only when they are first asked for.
+        _ = dataset.train, dataset.query, dataset.gallery
+    except UserError:
+        raise
+    except (RuntimeError, AssertionError, OSError, AttributeError) as error:
+        root = os.path.abspath(datasets_root())
+        raise UserError(
+            f"Data set {name} cannot be read ({_one_line(error)}); put its files into {root} in "
+            "fast-reid's layout, or set the environment variable FASTREID_DATASETS to their folder."
+        ) from error
+    return dataset
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def load_training_images(names: Sequence[str], cfg: Any) -> ImageList:
+    """The training images of one or more data sets in one path-sorted list."""
+    items = [item for name in names for item in load_dataset(name, cfg).train]
+    return make_image_list(items, "+".join(names))
+
+
+def build_train_loader(
+    dataset: PseudoLabeledDataset, cfg: Any, *, num_batches: int, seed: int
+) -> DataLoader:
+    """One epoch of training batches of the labelled images.
+
+    Args:
+        dataset: with the labels of the round.
+        cfg: `DATALOADER` and `SOLVER.IMS_PER_BATCH`, which counts the images of all processes.
+        num_batches: length of the epoch.
+        seed: of the draws and their augmentation.
+    """
+    sampler = build_batch_sampler(
+        cfg.DATALOADER.SAMPLER_TRAIN,
+        dataset.targets,
+        dataset.images.camera_ids,
+        batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        images_per_identity=cfg.DATALOADER.NUM_INSTANCE,
+        num_batches=num_batches,
+        seed=seed,
+        rank=comm.get_rank(),
+        world_size=comm.get_world_size(),
+    )
+    return _loader(dataset, sampler, cfg)
+
+
+def build_extraction_loader(images: ImageList, cfg: Any) -> DataLoader:
+    """All images once, in the order of the list, without augmentation; a share per process."""
+    dataset = PseudoLabeledDataset(images, build_transforms(cfg, is_train=False))
+    return _loader(dataset, _InOrder(len(images), cfg.TEST.IMS_PER_BATCH), cfg)
+
+
+def build_test_loader(name: str, cfg: Any) -> tuple[DataLoader, int]:
+    """Query and gallery of a data set, query first, and the number of queries."""
+    dataset = load_dataset(name, cfg)
+    if not (dataset.query and dataset.gallery):
+        raise UserError(
+            f"Data set {name} has {len(dataset.query)} query and {len(dataset.gallery)} gallery "
+            "images, but a score needs both; remove it from DATASETS.TESTS."
+        )
+    items = ImageDataset([*dataset.query, *dataset.gallery], build_transforms(cfg, is_train=False))
+    return _loader(items, _InOrder(len(items), cfg.TEST.IMS_PER_BATCH), cfg), len(dataset.query)
+
+
+class _InOrder(BatchSampler):
+    """Contiguous batches of the share of this process."""
+
+    def __init__(self, size: int, batch_size: int) -> None:
+        share = max(1, batch_size // comm.get_world_size())
+        super().__init__(InferenceSampler(size), share, drop_last=False)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from super().__iter__()
+
+
+def _loader(dataset: Dataset, batch_sampler: Sampler, cfg: Any) -> DataLoader:
+    # torch's own loader: fast-reid's DataLoaderX prefetches ten batches in a thread that outlives
+    # the round, so that images with last round's labels would still be queued after a relabel.
+    return DataLoader(
+        dataset,
+        batch_sampler=batch_sampler,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        pin_memory=torch.cuda.is_available() and cfg.MODEL.DEVICE.startswith("cuda"),
+    )

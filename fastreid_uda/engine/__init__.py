@@ -1,0 +1,1 @@
+"""Stages, rounds and steps: orchestration only, no mathematics."""

@@ -1,0 +1,112 @@
+"""Checkpoints that survive a kill at any moment, and weights from other runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from fastreid.utils.checkpoint import Checkpointer
+from torch import nn
+
+from ..errors import UserError
+from ..labeling.types import PseudoLabels
+from .files import atomic_write
+
+LAST = "model_last.pth"
+"""The checkpoint that `--resume` continues from."""
+FINAL = "model_final.pth"
+"""The network at the end of a stage."""
+BEST = "model_best.pth"
+"""The network of the round with the best score on the labelled test set."""
+
+
+class WeightsLoader(Checkpointer):
+    """fast-reid's checkpointer for weights of another run: its classes are not this run's classes.
+
+    Classifier rows and class memories of other shapes are left out without a warning; a file whose
+    backbone does not fit is refused.
+    """
+
+    def _load_model(self, checkpoint: Any) -> Any:
+        if not isinstance(checkpoint, dict) or "model" not in checkpoint:
+            # A plain state dict, as torchvision and many repositories save it.
+            checkpoint = {"model": checkpoint}
+        own = self.model.state_dict()
+        loaded = checkpoint["model"]
+        for key in list(loaded):
+            name = key.removeprefix("module.")
+            of_classes = name == "heads.weight" or name.startswith("criteria.")
+            if of_classes and (name not in own or own[name].shape != loaded[key].shape):
+                del loaded[key]
+        shapes = {key.removeprefix("module."): tuple(value.shape) for key, value in loaded.items()}
+        backbone = [key for key in own if key.startswith("backbone.")]
+        fitting = sum(shapes.get(key) == tuple(own[key].shape) for key in backbone)
+        if fitting < len(backbone):
+            raise UserError(
+                f"MODEL.WEIGHTS fits {fitting} of {len(backbone)} backbone tensors only: it is of "
+                "another architecture; set MODEL.BACKBONE.* to that of the weights."
+            )
+        return super()._load_model(checkpoint)
+
+
+def load_weights(model: nn.Module, path: str) -> None:
+    """Load the network of another run into a model, whatever its number of classes.
+
+    Raises:
+        UserError: the file is missing, damaged or of another architecture.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"MODEL.WEIGHTS is {path!r}, but there is no such file.")
+    WeightsLoader(model).load(path, checkpointables=[])
+
+
+def save_checkpoint(path: str, state: Mapping[str, Any]) -> None:
+    """Write a state of tensors, numbers, strings, lists and dicts.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; the old file is untouched.
+    """
+    try:
+        with atomic_write(path) as file:
+            torch.save(dict(state), file)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"The checkpoint {path} cannot be written ({' '.join(str(error).split())}); free some "
+            "space or change OUTPUT_DIR, then continue with --resume."
+        ) from error
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """Read a state written by `save_checkpoint`.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"The checkpoint {path} cannot be read ({type(error).__name__}); remove it and start "
+            "without --resume."
+        ) from error
+
+
+def labels_to_state(labels: Mapping[str, PseudoLabels]) -> dict[str, dict[str, torch.Tensor]]:
+    """Pseudo labels as tensors."""
+    return {
+        view: {
+            name: torch.from_numpy(getattr(part, name).copy())
+            for name in ("labels", "centroids", "weights")
+        }
+        for view, part in labels.items()
+    }
+
+
+def labels_from_state(state: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, PseudoLabels]:
+    """The inverse of `labels_to_state`."""
+    return {
+        view: PseudoLabels(**{name: tensor.numpy() for name, tensor in part.items()})
+        for view, part in state.items()
+    }

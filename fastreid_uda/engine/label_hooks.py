@@ -1,0 +1,194 @@
+"""Gives every round its labels: the pseudo labels of the target, or the true ones of the source."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any
+
+import numpy as np
+from fastreid.engine.train_loop import HookBase
+from fastreid.utils import comm
+
+from ..data.build import build_extraction_loader
+from ..errors import UserError
+from ..labeling.pipeline import Labeling, LabelingCollapse, PseudoLabeler
+from ..labeling.quality import describe_labels, label_stability, score_against_identities
+from ..labeling.types import FeatureSet, PseudoLabels
+from .distributed import on_main_process
+from .feature_extraction import check_finite, extract_features, progress_bar
+from .files import atomic_write
+
+logger = logging.getLogger(__name__)
+
+
+class TrueLabelHook(HookBase):
+    """Labels every image with its identity, once: supervised training."""
+
+    def before_epoch(self) -> None:
+        """Start the one round of the run."""
+        trainer = self.trainer
+        if trainer.epoch:
+            return
+        identities = trainer.images.identities
+        if identities is None:
+            raise UserError(
+                f"Stage '{trainer.stage}' trains on identities, but its images have none; set "
+                "UDA.STAGES without it, or name a data set with identities."
+            )
+        classes = int(identities.max()) + 1
+        labels = PseudoLabels(
+            labels=identities,
+            centroids=np.zeros((classes, trainer.model.heads.feature_dim), np.float32),
+            weights=np.ones(len(identities), np.float32),
+        )
+        views = trainer.model.heads.views
+        trainer.start_round(dict.fromkeys(views, labels), use_centroids=False)
+
+
+class PseudoLabelHook(HookBase):
+    """Runs one labeling before the first epoch of every round.
+
+    The only reader of true identities is `_describe`, which reports scores.
+
+    Args:
+        labeler: features -> labels.
+        cfg: complete config.
+    """
+
+    def __init__(self, labeler: PseudoLabeler, cfg: Any) -> None:
+        self._labeler = labeler
+        self._cfg = cfg
+        self._loader: Any = None
+
+    def before_epoch(self) -> None:
+        """images -> features -> pseudo labels -> training set, classifier, optimiser."""
+        trainer = self.trainer
+        if trainer.epoch_in_round:
+            return
+        if self._loader is None:
+            self._loader = build_extraction_loader(trainer.images, self._cfg)
+        start = time.perf_counter()
+        features = extract_features(trainer.model, self._loader, trainer.images)
+        extraction_seconds = time.perf_counter() - start
+        if self._labeler.non_finite == "raise":
+            check_finite(features, trainer.images)
+        labeling = self._label_or_keep(features)
+        if labeling is None:
+            trainer.start_round(trainer.labels, use_centroids=False)
+            return
+        record = self._describe(labeling, features, extraction_seconds)
+        if self._is_stable(record):
+            trainer.stop_reason = (
+                f"the labels of round {trainer.round} equal those of the round before (adjusted "
+                f"Rand index {record['quality']['stability_ari']:.4f})"
+            )
+            logger.info("Stopping: %s.", trainer.stop_reason)
+            return
+        trainer.memory |= {"eps": dict(labeling.eps), "collapsed": False, "round": record}
+        self._write_labels(labeling)
+        trainer.start_round(
+            labeling.labels, use_centroids=self._cfg.UDA.CLASSIFIER_INIT == "centroids"
+        )
+
+    def _label_or_keep(self, features: FeatureSet) -> Labeling | None:
+        """A new labeling, or None if it collapsed for the first time in a row."""
+        trainer = self.trainer
+        try:
+            return on_main_process(lambda: self._label(features))
+        except LabelingCollapse as collapse:
+            if not trainer.labels or trainer.memory.get("collapsed"):
+                raise LabelingCollapse(f"Round {trainer.round}: {collapse}") from collapse
+            logger.warning(
+                "Round %d: %s The labels of the round before are used once more.",
+                trainer.round, collapse,
+            )  # fmt: skip
+            trainer.memory |= {"collapsed": True, "round": {"collapsed": str(collapse)}}
+            return None
+
+    def _label(self, features: FeatureSet) -> Labeling:
+        trainer = self.trainer
+        stages = iter(progress_bar(self._labeler.STAGES, "labels", len(self._labeler.STAGES)))
+        labeling = self._labeler(
+            features,
+            round_index=trainer.round,
+            num_rounds=trainer.num_rounds,
+            kept_eps=trainer.memory.get("eps"),
+            observe=lambda stage: next(stages, None),
+        )
+        next(stages, None)  # closes the bar
+        return labeling
+
+    def _describe(
+        self, labeling: Labeling, features: FeatureSet, extraction_seconds: float
+    ) -> dict[str, Any]:
+        """The record of the round: counts of the first view, quality of all views."""
+        trainer = self.trainer
+        views = list(labeling.labels)
+        first = labeling.labels[views[0]]
+        counts = describe_labels(first, features.camera_ids)
+        quality: dict[str, float] = {}
+        for view in views:
+            prefix = "" if view == views[0] else f"{view}/"
+            labels = labeling.labels[view].labels
+            scores: dict[str, float] = {}
+            if view in trainer.labels:
+                scores |= label_stability(trainer.labels[view].labels, labels)
+            if trainer.images.identities is not None:
+                scores |= score_against_identities(labels, trainer.images.identities)
+            quality |= {prefix + name: value for name, value in scores.items()}
+        record = {
+            "clusters": counts.pop("clusters"),
+            "outliers": counts.pop("outliers"),
+            "kept": counts.pop("kept"),
+            "eps": labeling.eps.get(views[0]),
+            "near_eps": labeling.near_eps.get(views[0], 0),
+            "seconds": {"extract": extraction_seconds, **labeling.seconds},
+            "quality": counts | quality,
+        }
+        self._log(record)
+        return record
+
+    def _log(self, record: dict[str, Any]) -> None:
+        trainer = self.trainer
+        names = ("clusters", "outliers", "kept", "eps", "near_eps")
+        scalars = {f"labels/{n}": record[n] for n in names if record[n] is not None}
+        scalars |= {f"labels/{name}": value for name, value in record["quality"].items()}
+        if comm.is_main_process():
+            trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+        eps = "" if record["eps"] is None else f" at eps {record['eps']:.4f}"
+        logger.info(
+            "Round %d: %d clusters of %d images%s, %d left out%s, %.1f s.",
+            trainer.round, record["clusters"], record["kept"], eps, record["outliers"],
+            "".join(f", {n} {record['quality'][n]:.3f}" for n in ("nmi", "pair_f1")
+                    if n in record["quality"]),
+            sum(record["seconds"].values()),
+        )  # fmt: skip
+
+    def _is_stable(self, record: dict[str, Any]) -> bool:
+        uda, quality = self._cfg.UDA, record["quality"]
+        return (
+            quality.get("stability_ari", 0.0) > uda.STABLE_ARI
+            and quality["kept_change"] < uda.STABLE_CHANGE
+        )
+
+    def _write_labels(self, labeling: Labeling) -> None:
+        """OUTPUT_DIR/labels/round_<r>.npz, in the form of tools/label_features.py."""
+        if not comm.is_main_process():
+            return
+        folder = os.path.join(self._cfg.OUTPUT_DIR, "labels")
+        with atomic_write(os.path.join(folder, "images.txt")) as file:
+            file.write(("\n".join(self.trainer.images.paths) + "\n").encode())
+        with atomic_write(os.path.join(folder, f"round_{self.trainer.round:03d}.npz")) as file:
+            np.savez_compressed(file, **labeling_to_arrays(labeling))
+
+
+def labeling_to_arrays(labeling: Labeling) -> dict[str, np.ndarray]:
+    """`labels/<view>`, `clusters/<view>`, `centroids/<view>`, `eps/<view>` and `weights`."""
+    arrays = {f"labels/{view}": part.labels for view, part in labeling.labels.items()}
+    arrays |= {f"clusters/{view}": part.labels for view, part in labeling.clusters.items()}
+    arrays |= {f"centroids/{view}": part.centroids for view, part in labeling.labels.items()}
+    arrays |= {f"eps/{view}": np.float64(value) for view, value in labeling.eps.items()}
+    weights = [part.weights for part in labeling.labels.values()]
+    return arrays | {"weights": np.minimum.reduce(weights)}

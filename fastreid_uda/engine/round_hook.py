@@ -1,0 +1,51 @@
+"""Ends epochs and rounds: evaluation, the record of the round, checkpoints."""
+
+from __future__ import annotations
+
+from fastreid.engine.train_loop import HookBase
+from fastreid.utils import comm
+
+from .checkpointing import BEST, FINAL, LAST
+
+
+class RoundHook(HookBase):
+    """Evaluates, records and saves, in this order.
+
+    `TEST.EVAL_PERIOD` counts epochs, as in fast-reid (0: never); the last epoch of a run is always
+    evaluated unless the period is 0. A checkpoint is written every `SOLVER.CHECKPOINT_PERIOD` epochs
+    and at the end of every round.
+    """
+
+    def after_epoch(self) -> None:
+        """Called when all steps of the epoch are done."""
+        trainer = self.trainer
+        round_ends = trainer.epoch_in_round + 1 == trainer.epochs_per_round
+        run_ends = trainer.epoch + 1 == trainer.max_epoch
+        scores: dict[str, float] = {}
+        period = trainer.cfg.TEST.EVAL_PERIOD
+        if period > 0 and ((trainer.epoch + 1) % period == 0 or run_ends):
+            scores = trainer.evaluate(trainer.cfg, trainer.model)
+            if scores and comm.is_main_process():
+                trainer.storage.put_scalars(**scores, smoothing_hint=False)
+        if round_ends:
+            self._record(scores)
+        if round_ends or (trainer.epoch + 1) % trainer.cfg.SOLVER.CHECKPOINT_PERIOD == 0:
+            trainer.save(LAST)
+        comm.synchronize()
+
+    def after_train(self) -> None:
+        """Save the network as the result of the stage, if the stage came to its end."""
+        trainer = self.trainer
+        if trainer.records and (trainer.stop_reason or len(trainer.records) == trainer.num_rounds):
+            trainer.save(FINAL)
+
+    def _record(self, scores: dict[str, float]) -> None:
+        """Add the finished round to the trainer's records."""
+        trainer = self.trainer
+        record = {"round": trainer.round, **trainer.memory.pop("round", {}), **scores}
+        earlier = [r["mAP"] for r in trainer.records if "mAP" in r]
+        trainer.records.append(record)
+        if "mAP" in scores and scores["mAP"] > max(earlier, default=-1.0):
+            trainer.save(BEST)
+        trainer.on_round_end(trainer.records)
+

@@ -1,0 +1,170 @@
+"""The stages of a run: source training, direct transfer, adaptation, supervised upper bound."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from typing import Any
+
+from fastreid.utils import comm
+
+from ..config import build_labeler, method_name
+from ..data.build import load_dataset, load_training_images
+from ..errors import UserError
+from .checkpointing import BEST, FINAL, LAST, load_weights
+from .defaults import source_config
+from .label_hooks import PseudoLabelHook, TrueLabelHook
+from .summary import RunSummary, results_table, rounds_table
+from .trainer import UDATrainer
+
+logger = logging.getLogger(__name__)
+
+
+def check_datasets(cfg: Any) -> None:
+    """Load every data set a run will need, so that a missing one is known before anything starts."""
+    stages = cfg.UDA.STAGES
+    names = list(cfg.DATASETS.TESTS)
+    if "source" in stages and not cfg.MODEL.WEIGHTS:
+        names += cfg.DATASETS.NAMES
+    if "adapt" in stages or "supervised" in stages:
+        names += cfg.UDA.TARGET
+    for name in dict.fromkeys(names):
+        load_dataset(name, cfg)
+
+
+def evaluate_only(cfg: Any) -> dict[str, float]:
+    """Scores of the network in MODEL.WEIGHTS on DATASETS.TESTS, in per cent."""
+    if not cfg.MODEL.WEIGHTS:
+        raise UserError(
+            "MODEL.WEIGHTS is empty, but --eval-only needs a network; add MODEL.WEIGHTS PATH."
+        )
+    if not cfg.DATASETS.TESTS:
+        raise UserError("DATASETS.TESTS is empty, but --eval-only needs a test set.")
+    return _scores_of(cfg, cfg.MODEL.WEIGHTS)
+
+
+def run_stages(cfg: Any, resume: bool) -> dict[str, Any]:
+    """Run `UDA.STAGES` in their order.
+
+    Args:
+        cfg: complete config.
+        resume: continue each stage from its last checkpoint.
+
+    Returns:
+        What OUTPUT_DIR/summary.json holds.
+    """
+    summary = RunSummary(
+        os.path.join(cfg.OUTPUT_DIR, "summary.json"),
+        {
+            "method": method_name(cfg),
+            "source": "+".join(cfg.DATASETS.NAMES) if "source" in cfg.UDA.STAGES else "",
+            "target": "+".join(cfg.UDA.TARGET),
+            "seed": cfg.UDA.SEED,
+        },
+    )
+    if resume:
+        summary.load()
+    weights = cfg.MODEL.WEIGHTS
+    for stage in cfg.UDA.STAGES:
+        if stage == "source" and not cfg.MODEL.WEIGHTS:
+            weights = _train_supervised(source_config(cfg, stage), stage, resume)
+        elif stage == "adapt":
+            _adapt(_start_from(cfg, weights), summary, resume)
+        elif stage == "supervised":
+            final = _train_supervised(source_config(cfg, stage), stage, resume)
+            _update(summary, supervised=_scores_of(cfg, final))
+    if "adapt" not in cfg.UDA.STAGES and weights:
+        _update(summary, direct_transfer=_scores_of(cfg, weights))
+    table = results_table(summary.content)
+    if table:
+        logger.info("Scores in per cent on %s:\n%s", "+".join(cfg.DATASETS.TESTS), table)
+    return summary.content
+
+
+def _train_supervised(cfg: Any, stage: str, resume: bool) -> str:
+    """Train on true labels into OUTPUT_DIR, unless that has been done; gives the network's path."""
+    final = os.path.join(cfg.OUTPUT_DIR, FINAL)
+    if os.path.isfile(final):
+        logger.info("Stage %s: using %s, which exists.", stage, final)
+        return final
+    _forget_earlier_run(cfg.OUTPUT_DIR, resume)
+    images = load_training_images(cfg.DATASETS.NAMES, cfg)
+    trainer = UDATrainer(cfg, images, stage=stage, label_hook=TrueLabelHook())
+    if resume:
+        trainer.resume()
+    trainer.train()
+    return final
+
+
+def _adapt(cfg: Any, summary: RunSummary, resume: bool) -> None:
+    """All rounds of adaptation."""
+    _forget_earlier_run(cfg.OUTPUT_DIR, resume)
+    images = load_training_images(cfg.UDA.TARGET, cfg)
+
+    def on_round_end(records: list[dict[str, Any]]) -> None:
+        if comm.is_main_process():
+            summary.set_rounds(records)
+
+    trainer = UDATrainer(
+        cfg,
+        images,
+        stage="adapt",
+        label_hook=PseudoLabelHook(build_labeler(cfg), cfg),
+        num_rounds=cfg.UDA.ROUNDS,
+        on_round_end=on_round_end,
+    )
+    if resume and trainer.resume():
+        _update(summary, direct_transfer=trainer.memory["direct_transfer"])
+    else:
+        if cfg.MODEL.WEIGHTS:
+            load_weights(trainer.model, cfg.MODEL.WEIGHTS)
+        direct_transfer = UDATrainer.evaluate(cfg, trainer.model)
+        trainer.memory["direct_transfer"] = direct_transfer
+        _update(summary, direct_transfer=direct_transfer)
+    trainer.train()
+    on_round_end(trainer.records)
+    if trainer.stop_reason:
+        _update(summary, stopped=trainer.stop_reason)
+    if trainer.records:
+        logger.info("Rounds:\n%s", rounds_table(trainer.records))
+
+
+def _start_from(cfg: Any, weights: str) -> Any:
+    """The config with the network to start from, which makes ImageNet weights superfluous."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = weights
+    if weights:
+        cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.freeze()
+    return cfg
+
+
+def _scores_of(cfg: Any, weights: str) -> dict[str, float]:
+    """Scores of a saved network."""
+    cfg = _start_from(cfg, weights)
+    model = UDATrainer.build_model(cfg)
+    load_weights(model, weights)
+    return UDATrainer.evaluate(cfg, model)
+
+
+def _forget_earlier_run(output_dir: str, resume: bool) -> None:
+    """Without --resume a stage begins anew: remove what an earlier run left in its folder."""
+    if resume or not comm.is_main_process():
+        return
+    left = [name for name in (LAST, BEST, FINAL, "last_checkpoint", "labels", "metrics.json")
+            if os.path.exists(os.path.join(output_dir, name))]  # fmt: skip
+    if left:
+        logger.warning(
+            "%s holds an earlier run, which is replaced (%s); use --resume to continue one.",
+            output_dir, ", ".join(left),
+        )  # fmt: skip
+    for name in left:
+        path = os.path.join(output_dir, name)
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+
+def _update(summary: RunSummary, **entries: Any) -> None:
+    if comm.is_main_process():
+        summary.update(**entries)

@@ -1,0 +1,413 @@
+"""The trainer: rounds of epochs with a training set, a classifier and an optimiser made anew."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from fastreid.engine.defaults import DefaultTrainer
+from fastreid.engine.hooks import IterationTimer, PeriodicWriter
+from fastreid.engine.train_loop import HookBase, TrainerBase
+from fastreid.evaluation.testing import flatten_results_dict
+from fastreid.modeling.meta_arch import build_model
+from fastreid.solver import build_optimizer
+from fastreid.utils import comm
+from fastreid.utils.events import EventStorage
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..data.build import build_test_loader, build_train_loader
+from ..data.image_list import ImageList
+from ..data.pseudo_labeled_dataset import PseudoLabeledDataset
+from ..data.transforms import build_transforms
+from ..errors import UserError
+from ..evaluation.reid_evaluator import BlockwiseReidEvaluator
+from ..labeling.types import PseudoLabels
+from .checkpointing import (
+    LAST,
+    labels_from_state,
+    labels_to_state,
+    load_checkpoint,
+    save_checkpoint,
+)
+from .distributed import all_true
+from .feature_extraction import ProgressLoader
+from .freeze_hook import FreezeHook
+from .learning_rate import EPOCH_SCHEDULE, LearningRateHook, build_scheduler, scheduler_state
+from .round_hook import RoundHook
+from .seeding import derive_seed, seed_all_generators
+
+logger = logging.getLogger(__name__)
+
+
+class UDATrainer(DefaultTrainer):
+    """fast-reid's trainer for one list of images whose labels are replaced in each round.
+
+    A round is `SOLVER.MAX_EPOCH` epochs. Before its first epoch the label hook calls `start_round`
+    with the labels; a run with true labels is a run of one round. Hooks see fast-reid's trainer:
+    `iter`, `epoch` and `storage` count through all rounds.
+
+    Args:
+        cfg: complete config.
+        images: the training images.
+        stage: name of the stage; part of every seed.
+        label_hook: makes the labels; called first in every epoch.
+        num_rounds: planned number of rounds.
+        on_round_end: called with the records of all finished rounds.
+
+    Attributes:
+        labels: view -> labels of the current round; empty before the first.
+        records: one dict per finished round.
+        memory: what the label hook keeps between rounds; in the checkpoint.
+        stop_reason: set by the label hook to end the run before the next epoch.
+    """
+
+    # fast-reid's class reads these four from a private inner trainer; here they are plain.
+    model: nn.Module = None
+    data_loader: Any = None
+    optimizer: torch.optim.Optimizer = None
+    grad_scaler: Any = None
+
+    def __init__(
+        self,
+        cfg: Any,
+        images: ImageList,
+        *,
+        stage: str,
+        label_hook: HookBase,
+        num_rounds: int = 1,
+        on_round_end: Callable[[list[dict[str, Any]]], None] = lambda records: None,
+    ) -> None:
+        TrainerBase.__init__(self)
+        self.cfg = cfg
+        self.on_round_end = on_round_end
+        self.images = images
+        self.stage = stage
+        self.num_rounds = num_rounds
+        self.epochs_per_round = cfg.SOLVER.MAX_EPOCH + (
+            cfg.UDA.FREEZE_EPOCHS if cfg.UDA.FREEZE_BEFORE_SCHEDULE else 0
+        )
+        seed_all_generators(derive_seed(cfg.UDA.SEED, stage, "model"))
+        self.model = self.build_model(cfg)
+        self.model.train()
+        self.dataset = PseudoLabeledDataset(images, build_transforms(cfg, is_train=True))
+        self.start_epoch = self.epoch = 0
+        self.max_epoch = num_rounds * self.epochs_per_round
+        self.iter = self.start_iter = self.round_start_iter = 0
+        self.iters_per_epoch = 0
+        self.scheduler: dict[str, Any] = {}
+        self.labels: dict[str, PseudoLabels] = {}
+        self.records: list[dict[str, Any]] = []
+        self.memory: dict[str, Any] = {}
+        self.stop_reason = ""
+        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+        writers = self.build_writers()
+        self.register_hooks(
+            [
+                IterationTimer(),
+                LearningRateHook(),
+                label_hook,
+                FreezeHook(cfg.UDA.FREEZE_EPOCHS),
+                RoundHook(),
+                PeriodicWriter(writers) if comm.is_main_process() else None,
+            ]
+        )
+
+    # -- where the run is ------------------------------------------------------------------------
+
+    @property
+    def round(self) -> int:
+        """Index of the current round, from 0."""
+        return self.epoch // self.epochs_per_round
+
+    @property
+    def epoch_in_round(self) -> int:
+        """Index of the current epoch in its round, from 0."""
+        return self.epoch % self.epochs_per_round
+
+    @property
+    def iter_in_round(self) -> int:
+        """Iterations of the current round that are done."""
+        return self.iter - self.round_start_iter
+
+    @property
+    def max_iter(self) -> int:
+        """The planned number of iterations, if later rounds are as long as this one."""
+        epochs_left = self.max_epoch - self.round * self.epochs_per_round
+        return self.round_start_iter + epochs_left * self.iters_per_epoch
+
+    # -- a round ---------------------------------------------------------------------------------
+
+    def start_round(self, labels: Mapping[str, PseudoLabels], use_centroids: bool) -> None:
+        """Swap the training set in place and make classifier, optimiser and schedule anew.
+
+        Args:
+            labels: view -> labels of all images.
+            use_centroids: whether the classifier starts from the centroids or at random.
+        """
+        self.labels = dict(labels)
+        self.dataset.relabel(labels)
+        self.round_start_iter = self.iter
+        centroids = None
+        if use_centroids:
+            centroids = {view: torch.from_numpy(part.centroids) for view, part in labels.items()}
+        num_classes = {view: part.num_classes for view, part in labels.items()}
+        self.model.start_round(num_classes, centroids)
+        batch_size = self.cfg.SOLVER.IMS_PER_BATCH
+        one_pass = max(1, len(self.dataset.kept) // batch_size)
+        self.iters_per_epoch = self.cfg.UDA.ITERS_PER_EPOCH or one_pass
+        self._renew_optimizer()
+        self._printer._max_iter = self.max_iter  # the time left that fast-reid's printer shows
+        logger.info(
+            "Training on %d of %d images in %s classes, %d iterations per epoch.",
+            len(self.dataset.kept), len(self.images),
+            "/".join(map(str, num_classes.values())), self.iters_per_epoch,
+        )  # fmt: skip
+
+    def _renew_optimizer(self) -> None:
+        old, old_states = self.optimizer, scheduler_state(self.scheduler)
+        # contiguous=False: on torch >= 2 fast-reid's flat buffers lose their gradients and nothing
+        # is trained, without an error (solver/build.py:180).
+        self.optimizer, _ = build_optimizer(self.cfg, self.model, contiguous=False)
+        restart = self.cfg.UDA.RESTART_SCHEDULE
+        first_epoch = 0 if restart else self.round * self.epochs_per_round
+        self.scheduler = build_scheduler(
+            self.cfg, self.optimizer, self.iters_per_epoch, first_epoch
+        )
+        if not restart and old is not None and self.cfg.SOLVER.SCHED != EPOCH_SCHEDULE:
+            for scheduler, state in zip(self.scheduler.values(), old_states.values(), strict=True):
+                scheduler.load_state_dict(state)
+            for group, old_group in zip(
+                self.optimizer.param_groups, old.param_groups, strict=True
+            ):
+                group["lr"] = old_group["lr"]
+        self._amp = self.cfg.SOLVER.AMP.ENABLED
+        on_gpu = self.model.device.type == "cuda"
+        self.grad_scaler = torch.cuda.amp.GradScaler(enabled=True) if self._amp and on_gpu else None
+        self.wrap_model()
+
+    def wrap_model(self) -> None:
+        """Wrap the network for several processes; again whenever its parameters change."""
+        self._module = self.model
+        if comm.get_world_size() > 1:
+            on_gpu = self.model.device.type == "cuda"
+            self._module = DistributedDataParallel(
+                self.model,
+                device_ids=[comm.get_local_rank()] if on_gpu else None,
+                broadcast_buffers=False,
+            )
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """All epochs from `start_epoch`; ends early if a hook sets `stop_reason`."""
+        logger.info("Stage %s: starting from epoch %d.", self.stage, self.start_epoch)
+        with EventStorage(self.iter) as self.storage:
+            self.epoch = self.start_epoch
+            self.before_train()
+            try:
+                for self.epoch in range(self.start_epoch, self.max_epoch):
+                    self.before_epoch()
+                    if self.stop_reason:
+                        break
+                    for _ in range(self.iters_per_epoch):
+                        self.before_step()
+                        self.run_step()
+                        self.after_step()
+                        self.iter += 1
+                    self.after_epoch()
+            finally:
+                self.after_train()
+
+    def before_epoch(self) -> None:
+        """Seed everything for this epoch, let the hooks act, and start a fresh loader."""
+        place = (self.stage, self.epoch)
+        seed_all_generators(derive_seed(self.cfg.UDA.SEED, *place, "round"))
+        self.model.train()
+        super().before_epoch()
+        if self.stop_reason:
+            return
+        self.data_loader = build_train_loader(
+            self.dataset,
+            self.cfg,
+            num_batches=self.iters_per_epoch,
+            seed=derive_seed(self.cfg.UDA.SEED, *place, "batches"),
+        )
+        self._batches = iter(self.data_loader)
+        seed_all_generators(derive_seed(self.cfg.UDA.SEED, *place, "steps", comm.get_rank()))
+
+    def after_epoch(self) -> None:
+        """Close the loader before the hooks act, so that no worker holds old labels."""
+        self._batches = None
+        super().after_epoch()
+
+    def run_step(self) -> None:
+        """One batch: losses, gradients, optimiser, class memories."""
+        start = time.perf_counter()
+        batch = next(self._batches)
+        data_time = time.perf_counter() - start
+        device = self.model.device.type
+        with torch.autocast(device, enabled=self._amp):
+            losses = self._module(batch)
+            total = sum(losses.values())
+        self._check_finite(losses)
+        self.optimizer.zero_grad()
+        if self.grad_scaler is None:
+            total.backward()
+            self.optimizer.step()
+        else:
+            self.grad_scaler.scale(total).backward()
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+        self._update_class_memories()
+        self._log(losses, data_time)
+
+    def _check_finite(self, losses: Mapping[str, torch.Tensor]) -> None:
+        finite = bool(torch.isfinite(torch.stack([x.detach() for x in losses.values()])).all())
+        if not all_true(finite):
+            values = ", ".join(f"{name} {float(x):.4g}" for name, x in losses.items())
+            raise UserError(
+                f"The loss is not finite in round {self.round}, epoch {self.epoch}, iteration "
+                f"{self.iter} ({values}); lower SOLVER.BASE_LR, and continue from the last "
+                "checkpoint with --resume."
+            )
+
+    def _update_class_memories(self) -> None:
+        for memory in self.model.class_memories():
+            batch = memory.take_batch()
+            if batch is None:
+                continue
+            features, targets = batch
+            if comm.get_world_size() > 1:
+                shares = comm.all_gather((features.cpu(), targets.cpu()))
+                features = torch.cat([share[0] for share in shares]).to(features)
+                targets = torch.cat([share[1] for share in shares]).to(targets.device)
+            memory.update(features, targets)
+
+    def _log(self, losses: Mapping[str, torch.Tensor], data_time: float) -> None:
+        own = {name: float(x.detach()) for name, x in losses.items()}
+        own["data_time"] = data_time
+        shares = comm.gather(own)
+        if comm.is_main_process():
+            scalars = {name: float(np.mean([share[name] for share in shares])) for name in own}
+            self.storage.put_scalar("data_time", max(s["data_time"] for s in shares))
+            scalars.pop("data_time")
+            self.storage.put_scalars(total_loss=sum(scalars.values()), **scalars)
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def save(self, name: str) -> None:
+        """Write everything the run needs to go on after the epochs done so far."""
+        if not comm.is_main_process():
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "epoch": self.epoch,
+            "iter": self.iter,
+            "round_start_iter": self.round_start_iter,
+            "records": self.records,
+            "memory": self.memory,
+            "labels": labels_to_state(self.labels),
+            "images": self.images.digest,
+            "seed": self.cfg.UDA.SEED,
+        }
+        if name == LAST:
+            state["optimizer"] = self.optimizer.state_dict()
+            state["scheduler"] = scheduler_state(self.scheduler)
+            if self.grad_scaler is not None:
+                state["grad_scaler"] = self.grad_scaler.state_dict()
+        save_checkpoint(os.path.join(self.cfg.OUTPUT_DIR, name), state)
+        if name == LAST:
+            with open(os.path.join(self.cfg.OUTPUT_DIR, "last_checkpoint"), "w") as file:
+                file.write(name)
+
+    def resume(self) -> bool:
+        """Go on from the last checkpoint of OUTPUT_DIR, if there is one.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            UserError: the checkpoint is damaged or of other images.
+        """
+        path = os.path.join(self.cfg.OUTPUT_DIR, LAST)
+        if not os.path.isfile(path):
+            return False
+        state = load_checkpoint(path)
+        if state["images"] != self.images.digest:
+            raise UserError(
+                f"{path} was made with other training images; restore the data set, or start "
+                "without --resume."
+            )
+        self.records, self.memory = state["records"], state["memory"]
+        self.epoch = state["epoch"]
+        self.iter = state["round_start_iter"]
+        self.start_round(labels_from_state(state["labels"]), use_centroids=False)
+        self.iter = self.start_iter = state["iter"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, scheduler in self.scheduler.items():
+            scheduler.load_state_dict(state["scheduler"][name])
+        if self.grad_scaler is not None and "grad_scaler" in state:
+            self.grad_scaler.load_state_dict(state["grad_scaler"])
+        self.start_epoch = state["epoch"] + 1
+        logger.info("Resuming %s after epoch %d from %s.", self.stage, state["epoch"], path)
+        return True
+
+    # -- evaluation, as fast-reid's trainer has it -------------------------------------------------
+
+    @classmethod
+    def build_evaluator(cls, cfg: Any, dataset_name: str, output_dir: str | None = None) -> Any:
+        """Loader and evaluator of a test set."""
+        loader, num_query = build_test_loader(dataset_name, cfg)
+        evaluator = BlockwiseReidEvaluator(cfg, num_query, output_dir)
+        return ProgressLoader(loader, f"test {dataset_name}"), evaluator
+
+    @classmethod
+    def evaluate(cls, cfg: Any, model: nn.Module) -> dict[str, float]:
+        """Scores in per cent on `DATASETS.TESTS`, flat: "mAP", "Rank-1", ...; empty without tests.
+
+        With several test sets the names are "<data set>/mAP", and "mAP" is that of the first.
+        """
+        if not cfg.DATASETS.TESTS:
+            return {}
+        results = flatten_results_dict(cls.test(cfg, model))
+        scores = {name: float(value) for name, value in results.items()}
+        if len(cfg.DATASETS.TESTS) > 1:
+            first = f"{cfg.DATASETS.TESTS[0]}/"
+            scores |= {k.removeprefix(first): v for k, v in scores.items() if k.startswith(first)}
+        return scores
+
+    def build_writers(self) -> list[Any]:
+        """fast-reid's writers: terminal and log file, metrics.json, TensorBoard."""
+        writers = super().build_writers()
+        self._printer = writers[0]
+        return writers
+
+    @classmethod
+    def build_model(cls, cfg: Any) -> nn.Module:
+        """The network of the config, with ImageNet weights if `MODEL.BACKBONE.PRETRAIN` says so.
+
+        Raises:
+            UserError: the ImageNet weights are not to be had.
+        """
+        logging.getLogger("fastreid").debug("Building %s.", cfg.MODEL.META_ARCHITECTURE)
+        backbone = cfg.MODEL.BACKBONE
+        try:
+            return build_model(cfg)
+        except UserError:
+            raise
+        except Exception as error:
+            if not backbone.PRETRAIN:
+                raise
+            wanted = backbone.PRETRAIN_PATH or f"of {backbone.NAME} {backbone.DEPTH}"
+            raise UserError(
+                f"The ImageNet weights {wanted} cannot be had ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}); set MODEL.BACKBONE.PRETRAIN_PATH to a "
+                "file, or MODEL.BACKBONE.PRETRAIN False to train from scratch."
+            ) from error

@@ -1,0 +1,113 @@
+"""Reads the saved features of a query or a gallery for `tools/rank_features.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .distances import count_nonfinite_rows
+
+_LAYOUT = {  # array -> (dtype kinds, dimensions, how to say it)
+    "features": ("f", 2, "floats of shape (images, dimensions)"),
+    "identities": ("iu", 1, "integers of shape (images,)"),
+    "camera_ids": ("iu", 1, "integers of shape (images,)"),
+}
+
+
+@dataclass(frozen=True)
+class LabeledFeatures:
+    """The images of one side; row n of every array is image n.
+
+    Attributes:
+        features: (N, D) float32, finite, N and D at least 1.
+        identities: (N,) int64.
+        camera_ids: (N,) int64.
+    """
+
+    features: np.ndarray
+    identities: np.ndarray
+    camera_ids: np.ndarray
+
+
+def read_pair(query: str | Path, gallery: str | Path) -> tuple[LabeledFeatures, LabeledFeatures]:
+    """The images of both files, with features of the same dimension.
+
+    Raises:
+        UserError: one sentence that names the file, and the array if one is to blame.
+    """
+    sides = read_labeled_features(query), read_labeled_features(gallery)
+    dimensions = [side.features.shape[1] for side in sides]
+    if dimensions[0] != dimensions[1]:
+        raise UserError(
+            f"{query}: 'features' has {dimensions[0]} dimensions but {dimensions[1]} in {gallery}; "
+            "extract both with the same model."
+        )
+    return sides
+
+
+def read_labeled_features(path: str | Path) -> LabeledFeatures:
+    """The arrays `features`, `identities` and `camera_ids` of an .npz file; others are ignored.
+
+    Nothing is unpickled, so a file from a stranger cannot run code.
+
+    Raises:
+        UserError: one sentence that names the file, and the array if one is to blame.
+    """
+    arrays = _load(path)
+    rows = len(arrays["features"])
+    for name, values in arrays.items():
+        if len(values) != rows:
+            raise UserError(
+                f"{path}: '{name}' has {len(values)} entries but 'features' has {rows} rows; "
+                "every image needs one of each."
+            )
+    features = arrays["features"].astype(np.float32, copy=False)
+    if not features.size:
+        raise UserError(f"{path}: 'features' is empty (shape {features.shape}); save some images.")
+    if bad := count_nonfinite_rows(features):
+        raise UserError(
+            f"{path}: {bad} of {rows} rows of 'features' hold NaN or infinity; extract them again "
+            "with a model that has not diverged."
+        )
+    return LabeledFeatures(
+        features=features,
+        identities=arrays["identities"].astype(np.int64, copy=False),
+        camera_ids=arrays["camera_ids"].astype(np.int64, copy=False),
+    )
+
+
+def _load(path: str | Path) -> dict[str, np.ndarray]:
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; give a file written by numpy.savez.")
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except Exception as error:  # whatever zipfile, zlib and numpy raise on a broken file
+        raise UserError(f"{path}: not an .npz file; write it with numpy.savez.") from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise UserError(f"{path}: a single array, not an .npz file; write it with numpy.savez.")
+    with archive:
+        return {name: _read_array(archive, path, name) for name in _LAYOUT}
+
+
+def _read_array(archive: np.lib.npyio.NpzFile, path: str | Path, name: str) -> np.ndarray:
+    kinds, dimensions, wanted = _LAYOUT[name]
+    if name not in archive.files:
+        held = ", ".join(map(repr, archive.files)) or "nothing"
+        raise UserError(f"{path}: the array '{name}' is missing (there is {held}); add it.")
+    try:
+        values = archive[name]
+    except Exception as error:  # a damaged member, or an object array, which needs pickle
+        raise UserError(
+            f"{path}: the array '{name}' is damaged or holds Python objects; save it again as "
+            f"{wanted}."
+        ) from error
+    if not isinstance(values, np.ndarray):
+        raise UserError(f"{path}: '{name}' is no numpy array; save it as {wanted}.")
+    if values.dtype.kind not in kinds or values.ndim != dimensions:
+        raise UserError(
+            f"{path}: '{name}' is {values.dtype} of shape {values.shape}, but must be {wanted}."
+        )
+    return values

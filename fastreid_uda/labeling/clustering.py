@@ -1,0 +1,171 @@
+"""Clusters of one view, by scikit-learn."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import sklearn.cluster
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neighbors import sort_graph_by_row_values
+
+from ..errors import UserError
+from ..registry import Registry
+from .distances import PairwiseDistances
+from .eps import check_eps
+from .types import renumber
+
+_logger = logging.getLogger(__name__)
+
+CLUSTERERS = Registry("UDA.CLUSTER.NAME")
+"""Classes with the attribute and the method of `Clusterer`."""
+
+
+class Clusterer(Protocol):
+    """What the pipeline asks of a clusterer.
+
+    Attributes:
+        uses_distances: whether `cluster` reads `distances` and `eps`; None may be passed if not.
+    """
+
+    uses_distances: ClassVar[bool]
+
+    def cluster(
+        self,
+        features: np.ndarray,
+        distances: PairwiseDistances | None,
+        eps: float | None,
+        seed: int,
+    ) -> np.ndarray:
+        """Labels (N,) int64 in 0..K-1, or OUTLIER, of (N, D) float32 features of one view.
+
+        Args:
+            features: (N, D) float32.
+            distances: between the same images.
+            eps: the radius within which images are neighbours.
+            seed: of the random choices, if there are any.
+        """
+
+
+@CLUSTERERS.register
+@dataclass(frozen=True)
+class DBSCAN:
+    """Density-based clusters of any number, the rest are outliers.
+
+    A cluster may have fewer than `min_samples` images: a border image within reach of two clusters
+    goes to the one with the lower number.
+
+    Reference: Ester et al., KDD 1996.
+    """
+
+    uses_distances: ClassVar[bool] = True
+
+    min_samples: int = 4  # images within eps, the image itself included, that make a core
+
+    def __post_init__(self) -> None:
+        if self.min_samples < 1:
+            raise UserError(
+                f"UDA.CLUSTER.DBSCAN.MIN_SAMPLES is {self.min_samples}, but it must be at least 1."
+            )
+
+    def cluster(
+        self,
+        features: np.ndarray,
+        distances: PairwiseDistances | None,
+        eps: float | None,
+        seed: int,
+    ) -> np.ndarray:
+        """As `Clusterer.cluster`; numbered by the first core image, as scikit-learn does.
+
+        Raises:
+            UserError: an eps that is not positive and finite.
+        """
+        if distances is None or eps is None:
+            raise ValueError("DBSCAN needs distances and eps.")
+        eps = check_eps(float(eps))
+        # Sorted here because scikit-learn would do the same, with a warning.
+        graph = sort_graph_by_row_values(distances.within(eps), warn_when_not_sorted=False)
+        dbscan = sklearn.cluster.DBSCAN(eps=eps, min_samples=self.min_samples, metric="precomputed")
+        return dbscan.fit(graph).labels_.astype(np.int64)
+
+
+@CLUSTERERS.register
+@dataclass(frozen=True)
+class KMeans:
+    """A given number of clusters, every image in one of them.
+
+    Everything that scikit-learn has a default for, and changes between versions, is explicit here.
+    """
+
+    uses_distances: ClassVar[bool] = False
+
+    num_clusters: int = 500  # unused where images_per_cluster is above 0
+    images_per_cluster: int = 0  # if above 0, floor(N / this) clusters; MSPLR: 15
+    n_init: int = 10  # runs, of which the one with the smallest inertia counts
+    max_iter: int = 300  # iterations of one run
+
+    def __post_init__(self) -> None:
+        for key, value, smallest in (
+            ("NUM_CLUSTERS", self.num_clusters, 1),
+            ("IMAGES_PER_CLUSTER", self.images_per_cluster, 0),
+            ("N_INIT", self.n_init, 1),
+            ("MAX_ITER", self.max_iter, 1),
+        ):
+            if value < smallest:
+                raise UserError(
+                    f"UDA.CLUSTER.KMEANS.{key} is {value}, but it must be at least {smallest}."
+                )
+
+    def cluster(
+        self,
+        features: np.ndarray,
+        distances: PairwiseDistances | None,
+        eps: float | None,
+        seed: int,
+    ) -> np.ndarray:
+        """As `Clusterer.cluster`; there are no outliers, and every label of 0..K-1 is used.
+
+        Raises:
+            UserError: more clusters than images, or fewer than one.
+        """
+        num_clusters = self._number_of_clusters(len(features))
+        kmeans = sklearn.cluster.KMeans(
+            num_clusters,
+            init="k-means++",
+            n_init=self.n_init,
+            max_iter=self.max_iter,
+            tol=1e-4,
+            algorithm="lloyd",
+            random_state=seed,
+        )
+        with warnings.catch_warnings():
+            # It says that there are fewer distinct images than clusters; so do we, with the keys.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            labels, used = renumber(kmeans.fit(features).labels_.astype(np.int64))
+        if len(used) < num_clusters:
+            _logger.warning(
+                "k-means has duplicate centroids: only %d of %d clusters have images. Identical "
+                "features? Lower UDA.CLUSTER.KMEANS.NUM_CLUSTERS, now %d.",
+                len(used),
+                num_clusters,
+                num_clusters,
+            )
+        return labels
+
+    def _number_of_clusters(self, num_images: int) -> int:
+        if not self.images_per_cluster:
+            if self.num_clusters > num_images:
+                raise UserError(
+                    f"UDA.CLUSTER.KMEANS.NUM_CLUSTERS is {self.num_clusters}, but there are only "
+                    f"{num_images} target images; lower it."
+                )
+            return self.num_clusters
+        if self.images_per_cluster > num_images:
+            raise UserError(
+                f"UDA.CLUSTER.KMEANS.IMAGES_PER_CLUSTER is {self.images_per_cluster}, but there "
+                f"are only {num_images} target images; lower it."
+            )
+        return num_images // self.images_per_cluster

@@ -1,0 +1,173 @@
+"""The nearest neighbours of every image, exactly, without an N x N array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..errors import UserError
+
+_BLOCK_COLUMNS = 4096
+
+
+def nearest_neighbors(
+    features: np.ndarray, k: int, *, backend: str = "numpy", block_rows: int = 1024
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest rows of every row by squared Euclidean distance, the row itself included.
+
+    Equal distances are ordered by row number, also where the k-th place cuts through them. A row
+    with k or more equals of lower number is therefore missing from its own list.
+
+    Args:
+        features: (N, D) float32, N >= 1.
+        k: at least 1; more than N gives N columns.
+        backend: `"numpy"`, or `"faiss"` if that is installed. faiss finds the same neighbours but
+            orders equal distances in its own way.
+        block_rows: rows treated at a time by NumPy; a trade of memory against call overhead.
+
+    Returns:
+        Row numbers (N, min(k, N)) int64, nearest first, and their squared distances, float32 >= 0.
+
+    Raises:
+        UserError: no rows, or an unknown or missing backend.
+    """
+    if len(features) == 0:
+        raise UserError("The target set has 0 images; there is nothing to label.")
+    if k < 1:
+        raise ValueError(f"k is {k}, but a neighbour list has at least 1 entry.")
+    features = np.ascontiguousarray(features, dtype=np.float32)
+    k = min(k, len(features))
+    if backend == "numpy":
+        return _numpy_neighbors(features, k, block_rows)
+    if backend == "faiss":
+        return _faiss_neighbors(features, k)
+    raise UserError(f"UDA.NEIGHBORS.BACKEND is {backend!r}, but the known names are: faiss, numpy.")
+
+
+def _numpy_neighbors(
+    features: np.ndarray, k: int, block_rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    num_rows = len(features)
+    norms = squared_norms(features)
+    groups = identical_rows(features)
+    indices = np.empty((num_rows, k), dtype=np.int64)
+    distances = np.empty((num_rows, k), dtype=np.float32)
+    for rows in slices(num_rows, block_rows):
+        found = np.empty((rows.stop - rows.start, 0), dtype=np.int64)
+        values = np.empty(found.shape, dtype=np.float32)
+        for columns in slices(num_rows, _BLOCK_COLUMNS):
+            block = squared_distance_block(features, norms, rows, columns)
+            zero_identical(block, rows, columns, groups)
+            near, near_values = _smallest_in_rows(block, k)
+            found = np.hstack([found, near + columns.start])
+            values = np.hstack([values, near_values])
+            # Stable, and earlier columns stand on the left: equal distances stay ordered by number.
+            order = np.argsort(values, axis=1, kind="stable")[:, :k]
+            found = np.take_along_axis(found, order, axis=1)
+            values = np.take_along_axis(values, order, axis=1)
+        indices[rows], distances[rows] = found, values
+    return indices, distances
+
+
+def _smallest_in_rows(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k smallest entries of each row, ordered by value, then by column: columns and values."""
+    if k >= block.shape[1]:
+        columns = np.argsort(block, axis=1, kind="stable")
+        return columns, np.take_along_axis(block, columns, axis=1)
+    partitioned = np.argpartition(block, k, axis=1)
+    columns = np.sort(partitioned[:, :k], axis=1)
+    values = np.take_along_axis(block, columns, axis=1)
+    # argpartition takes any of the entries that are equal to the k-th; where there are more of
+    # them than places, and that is rare in real features, the row is sorted in full.
+    first_left_out = np.take_along_axis(block, partitioned[:, k : k + 1], axis=1)
+    tied = np.flatnonzero(values.max(axis=1) == first_left_out[:, 0])
+    if len(tied):
+        columns[tied] = np.argsort(block[tied], axis=1, kind="stable")[:, :k]
+        values[tied] = np.take_along_axis(block[tied], columns[tied], axis=1)
+    order = np.argsort(values, axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
+
+
+def _faiss_neighbors(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        import faiss
+    except ImportError:
+        raise UserError(
+            "UDA.NEIGHBORS.BACKEND is 'faiss', but faiss is not installed; install faiss-cpu or "
+            "set it to numpy."
+        ) from None
+    index = faiss.IndexFlatL2(features.shape[1])
+    index.add(features)
+    distances, indices = index.search(features, k)
+    return indices.astype(np.int64), np.maximum(distances, 0)
+
+
+def slices(length: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most `size` that cover `range(length)`."""
+    for start in range(0, length, size):
+        yield slice(start, min(start + size, length))
+
+
+def squared_norms(features: np.ndarray) -> np.ndarray:
+    """(N,) float32: the squared Euclidean length of each row."""
+    return np.einsum("nd,nd->n", features, features)
+
+
+def squared_distance_block(
+    features: np.ndarray, norms: np.ndarray, rows: slice, columns: slice
+) -> np.ndarray:
+    """Squared Euclidean distances of some rows to some others by one matrix product.
+
+    Args:
+        features: (N, D) float32.
+        norms: (N,) float32, `squared_norms(features)`.
+        rows: the rows of the block, with start and stop.
+        columns: its columns, likewise.
+
+    Returns:
+        (rows, columns) float32 >= 0. Rounding leaves about 1e-7 of the squared norms, also between
+        equal rows: see `zero_identical`.
+    """
+    block = features[rows] @ features[columns].T
+    block *= -2
+    block += norms[columns]
+    block += norms[rows, None]
+    return np.maximum(block, 0, out=block)
+
+
+def identical_rows(features: np.ndarray) -> np.ndarray | None:
+    """The first row that is bitwise the same as each row, or None if no two rows are the same.
+
+    Args:
+        features: (N, D) float32, contiguous.
+
+    Returns:
+        (N,) int64, or None.
+    """
+    # Whole rows are compared only where their checksums agree.
+    checksums = features.view(np.uint32).sum(axis=1, dtype=np.uint64)
+    _, inverse, counts = np.unique(checksums, return_inverse=True, return_counts=True)
+    first_row: dict[bytes, int] = {}
+    groups = np.arange(len(features))
+    for row in np.flatnonzero(counts[inverse] > 1):
+        groups[row] = first_row.setdefault(features[row].tobytes(), int(row))
+    return groups if (groups != np.arange(len(features))).any() else None
+
+
+def zero_identical(
+    block: np.ndarray, rows: slice, columns: slice, groups: np.ndarray | None
+) -> None:
+    """Set the distance of each row to itself, and to rows of the same group, to exactly 0.
+
+    Args:
+        block: (rows, columns) distances, changed in place.
+        rows: the rows of the block.
+        columns: its columns.
+        groups: (N,) integers, equal where rows are identical, or None; see `identical_rows`.
+    """
+    if groups is not None:
+        block[groups[rows, None] == groups[columns]] = 0
+        return
+    both = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
+    block[both - rows.start, both - columns.start] = 0

@@ -1,0 +1,239 @@
+"""The stages between the features of the target images and their pseudo labels, in order."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..errors import UserError
+from .camera_normalization import normalize_per_camera, normalize_rows
+from .clustering import Clusterer
+from .distances import Distance, PairwiseDistances
+from .eps import EpsRule
+from .refiners import Refiner, RefinerInputs
+from .types import OUTLIER, FeatureSet, PseudoLabels, make_pseudo_labels
+
+logger = logging.getLogger(__name__)
+
+
+class LabelingCollapse(UserError):
+    """A round left fewer than two classes to train on; the message counts what each stage kept."""
+
+
+@dataclass(frozen=True)
+class Labeling:
+    """The result of one round.
+
+    Attributes:
+        labels: view -> the refined labels.
+        clusters: view -> the labels as the clusterer made them.
+        eps: view -> the DBSCAN radius; empty for clusterers that use none.
+        near_eps: view -> pairs within 2e-6 of eps, which float32 rounding decides.
+        seconds: stage -> duration.
+    """
+
+    labels: Mapping[str, PseudoLabels]
+    clusters: Mapping[str, PseudoLabels]
+    eps: Mapping[str, float]
+    near_eps: Mapping[str, int]
+    seconds: Mapping[str, float]
+
+
+@dataclass
+class StageClock:
+    """Measures the stages of one round and tells an observer when each begins."""
+
+    observe: Callable[[str], None] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time spent inside the block to `seconds[name]`."""
+        if self.observe is not None:
+            self.observe(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class PseudoLabeler:
+    """features -> normalised features -> distances -> clusters -> refined labels.
+
+    Attributes:
+        camera_normalization: standardise the features of each camera before they are clustered.
+        row_normalization: L2-normalise the features that are clustered.
+        distance: how the distances are measured; not used by clusterers that use none.
+        eps: the DBSCAN radius, or the rule that finds it.
+        eps_update: `first`: the radius found in the first round is kept; `every`: found each round.
+        clusterer: DBSCAN or k-means.
+        refiners: applied in order; none is plain clustering, the baseline.
+        non_finite: what to do with images that have a NaN or infinite feature: `raise` or `drop`.
+        seed: of everything random in the clusterer.
+    """
+
+    distance: Distance
+    eps: EpsRule
+    clusterer: Clusterer
+    refiners: tuple[Refiner, ...] = ()
+    camera_normalization: bool = False
+    row_normalization: bool = True
+    eps_update: str = "first"
+    non_finite: str = "raise"
+    seed: int = 0
+
+    STAGES = ("normalize", "distances", "eps", "cluster", "refine")
+
+    def __call__(
+        self,
+        features: FeatureSet,
+        round_index: int = 0,
+        num_rounds: int = 1,
+        kept_eps: Mapping[str, float] | None = None,
+        observe: Callable[[str], None] | None = None,
+    ) -> Labeling:
+        """Label all images.
+
+        Args:
+            features: of all target images, any finite values.
+            round_index: 0 in the first round.
+            num_rounds: the planned number of rounds.
+            kept_eps: view -> the radius of the first round, used again if `eps_update` is `first`.
+            observe: called with the name of each stage as it begins.
+
+        Raises:
+            LabelingCollapse: fewer than two classes are left in some view.
+            UserError: no images, features that are not finite, or a stage cannot work with them.
+        """
+        finite = self._check(features)
+        if not finite.all():
+            rest = subset(features, finite)
+            labeling = self(rest, round_index, num_rounds, kept_eps, observe)
+            return expand(labeling, finite)
+        clock = StageClock(observe)
+        with clock.stage("normalize"):
+            plain = map_views(normalize_rows, features)
+            clustered = self._normalize(features)
+        with clock.stage("distances"):
+            distances = self._measure(clustered)
+        with clock.stage("eps"):
+            eps = self._radii(distances, features.camera_ids, kept_eps)
+            near_eps = {view: distances[view].count_near(eps[view]) for view in eps}
+        with clock.stage("cluster"):
+            clusters = {
+                view: make_pseudo_labels(
+                    self.clusterer.cluster(x, distances.get(view), eps.get(view), self.seed),
+                    plain.views[view],
+                )
+                for view, x in clustered.views.items()
+            }
+        with clock.stage("refine"):
+            inputs = RefinerInputs(plain, distances, clusters, eps, round_index, num_rounds)
+            for refiner in self.refiners:
+                inputs = replace(inputs, clusters=refiner.refine(inputs))
+        check_trainable(clusters, inputs.clusters, eps)
+        return Labeling(inputs.clusters, clusters, eps, near_eps, clock.seconds)
+
+    def _check(self, features: FeatureSet) -> np.ndarray:
+        """(N,) bool, True for the images whose features are finite in every view."""
+        if features.num_images < 2:
+            raise UserError(
+                f"The target set has {features.num_images} image(s), but clustering needs at "
+                "least 2; check the folder of the target data set."
+            )
+        finite = np.logical_and.reduce(
+            [np.isfinite(x).all(axis=1) for x in features.views.values()]
+        )
+        bad = np.flatnonzero(~finite)
+        if len(bad) and (self.non_finite == "raise" or not finite.any()):
+            shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+            raise UserError(
+                f"The features of {len(bad)} of {len(finite)} images are not finite (rows {shown}); "
+                "the model has diverged (lower SOLVER.BASE_LR) or the images are broken "
+                "(set UDA.NON_FINITE to drop to leave them out)."
+            )
+        zero = sum(int((~x.any(axis=1)).sum()) for x in features.views.values())
+        if zero:
+            logger.warning("%d feature rows are zero; they are at distance 1 to all others.", zero)
+        return finite
+
+    def _normalize(self, features: FeatureSet) -> FeatureSet:
+        if self.camera_normalization:
+            camera_ids = features.require_camera_ids(
+                "UDA.CAMERA_NORMALIZATION needs them; set it to False"
+            )
+            features = map_views(lambda x: normalize_per_camera(x, camera_ids), features)
+        return map_views(normalize_rows, features) if self.row_normalization else features
+
+    def _measure(self, features: FeatureSet) -> dict[str, PairwiseDistances]:
+        if not self.clusterer.uses_distances:
+            return {}
+        return {view: self.distance.measure(x) for view, x in features.views.items()}
+
+    def _radii(
+        self,
+        distances: Mapping[str, PairwiseDistances],
+        camera_ids: np.ndarray | None,
+        kept_eps: Mapping[str, float] | None,
+    ) -> dict[str, float]:
+        if kept_eps and self.eps_update == "first":
+            return {view: kept_eps[view] for view in distances}
+        return {view: self.eps.find(d, camera_ids) for view, d in distances.items()}
+
+
+def map_views(function: Callable[[np.ndarray], np.ndarray], features: FeatureSet) -> FeatureSet:
+    """The same images with a function applied to each view."""
+    return replace(features, views={name: function(x) for name, x in features.views.items()})
+
+
+def subset(features: FeatureSet, rows: np.ndarray) -> FeatureSet:
+    """The images selected by a boolean mask (N,)."""
+    camera_ids = None if features.camera_ids is None else features.camera_ids[rows]
+    return FeatureSet({name: x[rows] for name, x in features.views.items()}, camera_ids)
+
+
+def expand(labeling: Labeling, rows: np.ndarray) -> Labeling:
+    """The labeling of a subset as one of all images; images outside the subset are outliers."""
+
+    def all_images(part: PseudoLabels) -> PseudoLabels:
+        labels = np.full(len(rows), OUTLIER, dtype=np.int64)
+        weights = np.zeros(len(rows), dtype=np.float32)
+        labels[rows], weights[rows] = part.labels, part.weights
+        return replace(part, labels=labels, weights=weights)
+
+    return replace(
+        labeling,
+        labels={view: all_images(part) for view, part in labeling.labels.items()},
+        clusters={view: all_images(part) for view, part in labeling.clusters.items()},
+    )
+
+
+def check_trainable(
+    clusters: Mapping[str, PseudoLabels],
+    refined: Mapping[str, PseudoLabels],
+    eps: Mapping[str, float],
+) -> None:
+    """Raise a `LabelingCollapse` unless every view has two classes with images to train on."""
+    for view, labels in refined.items():
+        images = len(labels.labels)
+        found = len(np.unique(clusters[view].labels[clusters[view].kept]))
+        left = len(np.unique(labels.labels[labels.kept]))
+        if left < 2:
+            radius = f" at eps {eps[view]:.4g}" if view in eps else ""
+            advice = "UDA.REFINERS" if found >= 2 else "UDA.CLUSTER.EPS or UDA.CLUSTER.NAME"
+            raise LabelingCollapse(
+                f"View '{view}': clustering found {found} cluster(s) of "
+                f"{int(clusters[view].kept.sum())} of {images} images{radius} and refinement left "
+                f"{left} of {int(labels.kept.sum())} images, but training needs 2; change {advice}."
+            )
+        sizes = np.bincount(labels.labels[labels.kept])
+        if sizes.max() > 0.1 * images and images > 100:
+            logger.warning(
+                "View '%s': one cluster holds %d of %d images; eps may be too large.",
+                view, int(sizes.max()), images,
+            )  # fmt: skip

@@ -1,0 +1,8 @@
+"""One file per published refiner; every module of this folder registers itself."""
+
+from ...registry import import_siblings
+from .base import REFINERS, Refiner, RefinerInputs
+
+import_siblings(__name__, list(__path__))
+
+__all__ = ["REFINERS", "Refiner", "RefinerInputs"]

@@ -1,0 +1,80 @@
+"""MSPLR: train only on clusters that are large enough and seen by more than one camera."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_matrix
+
+from ...errors import UserError
+from ..types import OUTLIER, PseudoLabels, renumber
+from .base import REFINERS, RefinerInputs
+
+
+@REFINERS.register
+@dataclass(frozen=True)
+class MSPLR:
+    """Multi-step pseudo-label refinement: the cluster selection of section 3.4.
+
+    The paper's other half, the camera-guided feature normalisation (Eq. 4), acts before the
+    clustering and is the option `UDA.CAMERA_NORMALIZATION`, open to every refiner.
+
+    Reference: Pereira and de Campos, "Learn by Guessing: Multi-Step Pseudo-Label Refinement for
+    Person Re-Identification", section 3.4. No code of the authors is public.
+    """
+
+    min_images: int = 4  # K of the PK sampling: "ignores clusters with less than K images"
+    min_cameras: int = 2  # "prune clusters that had images from only one camera view"
+
+    def __post_init__(self) -> None:
+        for name in ("min_images", "min_cameras"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"UDA.MSPLR.{name.upper()} is {getattr(self, name)}, but it must be 1 or more."
+                )
+
+    def refine(self, inputs: RefinerInputs) -> Mapping[str, PseudoLabels]:
+        """Drop the small and the single-camera clusters and close the gaps in the numbering."""
+        camera_ids = None
+        if self.min_cameras > 1:
+            camera_ids = inputs.features.require_camera_ids(
+                "MSPLR selects clusters by their cameras; set UDA.MSPLR.MIN_CAMERAS to 1"
+            )
+        refined = {}
+        for view, raw in inputs.clusters.items():
+            large = cluster_sizes(raw) >= self.min_images
+            if camera_ids is not None:
+                large &= cameras_per_cluster(raw, camera_ids) >= self.min_cameras
+            refined[view] = select_clusters(raw, large)
+        return refined
+
+
+def cluster_sizes(labels: PseudoLabels) -> np.ndarray:
+    """(K,) number of images of each cluster."""
+    return np.bincount(labels.labels[labels.kept], minlength=labels.num_classes)
+
+
+def cameras_per_cluster(labels: PseudoLabels, camera_ids: np.ndarray) -> np.ndarray:
+    """(K,) number of different cameras that see each cluster."""
+    cameras, camera_index = np.unique(camera_ids, return_inverse=True)
+    kept = labels.kept
+    seen = coo_matrix(
+        (np.ones(int(kept.sum())), (labels.labels[kept], camera_index[kept])),
+        shape=(labels.num_classes, len(cameras)),
+    )
+    return np.asarray((seen.tocsr() > 0).sum(axis=1)).ravel()
+
+
+def select_clusters(raw: PseudoLabels, selected: np.ndarray) -> PseudoLabels:
+    """The labels of the selected clusters, renumbered 0..K'-1; all other images are outliers.
+
+    Args:
+        raw: labels of K clusters.
+        selected: (K,) bool.
+    """
+    keep = raw.kept & selected[raw.labels]
+    labels, old = renumber(np.where(keep, raw.labels, OUTLIER))
+    weights = np.where(keep, raw.weights, 0).astype(np.float32)
+    return PseudoLabels(labels=labels, centroids=raw.centroids[old], weights=weights)

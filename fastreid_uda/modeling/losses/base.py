@@ -1,0 +1,47 @@
+"""The registry of losses, and the losses that keep one vector per class."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ...registry import Registry
+
+LOSSES = Registry("MODEL.LOSSES.NAME")
+
+
+class ClassMemory(nn.Module):
+    """A table with one row per class, moved by the batches and not by the optimiser.
+
+    A subclass computes its loss against `table`, remembers the batch with `remember`, and moves the
+    rows in `update`, which the trainer calls after each optimiser step. The table is a buffer: it
+    is in the checkpoint.
+
+    Attributes:
+        table: (K, D) float32; empty before the first `reset`.
+    """
+
+    table: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.zeros(0, 0))
+        self._batch: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def reset(self, num_classes: int, feature_dim: int) -> None:
+        """Start a table for new classes, drawn from N(0, 1)."""
+        self.table = torch.randn(num_classes, feature_dim).to(self.table.device)
+        self._batch = None
+
+    def remember(self, features: torch.Tensor, targets: torch.Tensor) -> None:
+        """Keep the batch, (B, D) features and (B,) targets, for `update`."""
+        self._batch = (features.detach(), targets)
+
+    def take_batch(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The batch of the last forward pass, given out once."""
+        batch, self._batch = self._batch, None
+        return batch
+
+    def update(self, features: torch.Tensor, targets: torch.Tensor) -> None:
+        """Move the rows of the classes of a batch; the batch of all processes, in rank order."""
+        raise NotImplementedError

@@ -1,0 +1,53 @@
+#!/usr/bin/env python
+"""Train on a source domain, adapt to a target domain, evaluate: see README.md."""
+
+import sys
+
+try:
+    import fastreid_uda
+except ModuleNotFoundError:
+    sys.exit("fastreid_uda is not installed; type `make venv` or `pip install -e .` in its folder.")
+
+from fastreid_uda.errors import UserError
+
+
+def main(args):
+    """One process of a run."""
+    import fastreid_uda.plugin  # noqa: F401  registers data sets, networks and losses
+    from fastreid_uda.engine.defaults import build_config, set_up_run
+    from fastreid_uda.engine.stages import check_datasets, evaluate_only, run_stages
+
+    cfg = build_config(args)
+    check_datasets(cfg)
+    set_up_run(cfg, args)
+    if args.eval_only:
+        return evaluate_only(cfg)
+    return run_stages(cfg, args.resume)
+
+
+def run():
+    """Parse the command line and start the processes."""
+    from fastreid.engine import launch
+
+    from fastreid_uda.engine.defaults import default_argument_parser
+
+    args = default_argument_parser().parse_args()
+    launch(
+        main,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+
+
+if __name__ == "__main__":
+    try:
+        run()
+    except UserError as error:
+        print(f"error: {fastreid_uda.errors.sentence(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Interrupted; continue with --resume.", file=sys.stderr)
+        sys.exit(130)
