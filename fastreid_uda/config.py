@@ -186,7 +186,7 @@ def check_config(cfg: Any) -> None:
 
 def _check_choice(key: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise UserError(f"{key} has the value {value!r}, but the known values are: {', '.join(known)}.")
+        raise UserError(f"{key} is {value!r}, but the known values are: {', '.join(known)}.")
 
 
 def method_name(cfg: Any) -> str:

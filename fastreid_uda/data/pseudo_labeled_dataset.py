@@ -115,7 +115,12 @@ class ImageDataset(Dataset):
         """`images`, `targets` (identity), `camids` and `img_paths` of one image."""
         path, identity, camera = self.items[index]
         pixels = self.transform(load_image(path))
-        return {"images": pixels, "targets": int(identity), "camids": int(camera), "img_paths": path}
+        return {
+            "images": pixels,
+            "targets": int(identity),
+            "camids": int(camera),
+            "img_paths": path,
+        }
 
 
 def load_image(path: str) -> Any:

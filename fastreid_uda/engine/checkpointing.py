@@ -11,8 +11,8 @@ from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
 from ..errors import UserError
+from ..files import atomic_write
 from ..labeling.types import PseudoLabels
-from .files import atomic_write
 
 LAST = "model_last.pth"
 """The checkpoint that `--resume` continues from."""

@@ -25,8 +25,8 @@ def on_main_process(function: Callable[[], T]) -> T:
     if comm.is_main_process():
         try:
             message = [function(), None]
-        except Exception as error:
-            message = [None, error]
+        except Exception as failure:
+            message = [None, failure]
     dist.broadcast_object_list(message, src=0, group=comm._get_global_gloo_group())
     result, error = message
     if error is not None:

@@ -13,12 +13,13 @@ from fastreid.utils import comm
 
 from ..data.build import build_extraction_loader
 from ..errors import UserError
+from ..files import atomic_write
+from ..labeling.label_files import labeling_to_arrays
 from ..labeling.pipeline import Labeling, LabelingCollapse, PseudoLabeler
-from ..labeling.quality import describe_labels, label_stability, score_against_identities
+from ..labeling.quality import describe_labeling
 from ..labeling.types import FeatureSet, PseudoLabels
 from .distributed import on_main_process
 from .feature_extraction import check_finite, extract_features, progress_bar
-from .files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class PseudoLabelHook(HookBase):
         self._loader: Any = None
 
     def before_epoch(self) -> None:
-        """images -> features -> pseudo labels -> training set, classifier, optimiser."""
+        """Images -> features -> pseudo labels -> training set, classifier, optimiser."""
         trainer = self.trainer
         if trainer.epoch_in_round:
             return
@@ -123,30 +124,12 @@ class PseudoLabelHook(HookBase):
     def _describe(
         self, labeling: Labeling, features: FeatureSet, extraction_seconds: float
     ) -> dict[str, Any]:
-        """The record of the round: counts of the first view, quality of all views."""
+        """The record of the round, logged."""
         trainer = self.trainer
-        views = list(labeling.labels)
-        first = labeling.labels[views[0]]
-        counts = describe_labels(first, features.camera_ids)
-        quality: dict[str, float] = {}
-        for view in views:
-            prefix = "" if view == views[0] else f"{view}/"
-            labels = labeling.labels[view].labels
-            scores: dict[str, float] = {}
-            if view in trainer.labels:
-                scores |= label_stability(trainer.labels[view].labels, labels)
-            if trainer.images.identities is not None:
-                scores |= score_against_identities(labels, trainer.images.identities)
-            quality |= {prefix + name: value for name, value in scores.items()}
-        record = {
-            "clusters": counts.pop("clusters"),
-            "outliers": counts.pop("outliers"),
-            "kept": counts.pop("kept"),
-            "eps": labeling.eps.get(views[0]),
-            "near_eps": labeling.near_eps.get(views[0], 0),
-            "seconds": {"extract": extraction_seconds, **labeling.seconds},
-            "quality": counts | quality,
-        }
+        record = describe_labeling(
+            labeling, features.camera_ids, trainer.images.identities, trainer.labels
+        )
+        record["seconds"] = {"extract": extraction_seconds, **record["seconds"]}
         self._log(record)
         return record
 
@@ -181,14 +164,4 @@ class PseudoLabelHook(HookBase):
         with atomic_write(os.path.join(folder, "images.txt")) as file:
             file.write(("\n".join(self.trainer.images.paths) + "\n").encode())
         with atomic_write(os.path.join(folder, f"round_{self.trainer.round:03d}.npz")) as file:
-            np.savez_compressed(file, **labeling_to_arrays(labeling))
-
-
-def labeling_to_arrays(labeling: Labeling) -> dict[str, np.ndarray]:
-    """`labels/<view>`, `clusters/<view>`, `centroids/<view>`, `eps/<view>` and `weights`."""
-    arrays = {f"labels/{view}": part.labels for view, part in labeling.labels.items()}
-    arrays |= {f"clusters/{view}": part.labels for view, part in labeling.clusters.items()}
-    arrays |= {f"centroids/{view}": part.centroids for view, part in labeling.labels.items()}
-    arrays |= {f"eps/{view}": np.float64(value) for view, value in labeling.eps.items()}
-    weights = [part.weights for part in labeling.labels.values()]
-    return arrays | {"weights": np.minimum.reduce(weights)}
+            np.savez_compressed(file, **labeling_to_arrays(labeling))  # type: ignore[arg-type]

@@ -30,8 +30,8 @@ def learning_rate_factor(
     epochs printed from 1 (u = e - 1 + advance):
 
     * MSPLR Eq. 6: W 10, start 0, peak 0.1, steps (41, 71), advance 1;
-    * MMT and P2LR (the scheduler steps before the epoch): W 10, start 0.01, steps (40, 70), advance 1;
-    * SECRET (it steps after the epoch): the same with advance 0.
+    * MMT and P2LR (which step before the epoch): W 10, start 0.01, steps (40, 70), advance 1;
+    * SECRET (which steps after it): the same with advance 0.
 
     Args:
         epoch: counted from 0 within the schedule.

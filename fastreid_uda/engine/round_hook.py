@@ -12,8 +12,8 @@ class RoundHook(HookBase):
     """Evaluates, records and saves, in this order.
 
     `TEST.EVAL_PERIOD` counts epochs, as in fast-reid (0: never); the last epoch of a run is always
-    evaluated unless the period is 0. A checkpoint is written every `SOLVER.CHECKPOINT_PERIOD` epochs
-    and at the end of every round.
+    evaluated unless the period is 0. A checkpoint is written every `SOLVER.CHECKPOINT_PERIOD`
+    epochs and at the end of every round.
     """
 
     def after_epoch(self) -> None:
@@ -48,4 +48,3 @@ class RoundHook(HookBase):
         if "mAP" in scores and scores["mAP"] > max(earlier, default=-1.0):
             trainer.save(BEST)
         trainer.on_round_end(trainer.records)
-

@@ -15,7 +15,7 @@ import torch
 
 
 def derive_seed(seed: int, *place: str | int) -> int:
-    """A seed in [0, 2^31) for a place in the run, e.g. derive_seed(0, "adapt", epoch)."""
+    """A seed in [0, 2^31) for a place in the run, such as ("adapt", epoch)."""
     words = [seed, *(p if isinstance(p, int) else zlib.crc32(p.encode()) for p in place)]
     return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
 

@@ -10,10 +10,10 @@ from typing import Any
 from fastreid.utils import comm
 
 from ..config import build_labeler, method_name
+from ..config_loading import source_config
 from ..data.build import load_dataset, load_training_images
 from ..errors import UserError
 from .checkpointing import BEST, FINAL, LAST, load_weights
-from .defaults import source_config
 from .label_hooks import PseudoLabelHook, TrueLabelHook
 from .summary import RunSummary, results_table, rounds_table
 from .trainer import UDATrainer
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_datasets(cfg: Any) -> None:
-    """Load every data set a run will need, so that a missing one is known before anything starts."""
+    """Load every data set of a run, so that a missing one is known before anything starts."""
     stages = cfg.UDA.STAGES
     names = list(cfg.DATASETS.TESTS)
     if "source" in stages and not cfg.MODEL.WEIGHTS:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from .files import atomic_write
+from ..files import atomic_write
 
 SCORES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
 
@@ -73,20 +73,26 @@ def rounds_table(records: list[dict[str, Any]]) -> str:
 def results_table(summary: dict[str, Any]) -> str:
     """One row per network: direct transfer, adapted, best round, supervised upper bound."""
     rows = []
-    last, best = summary.get("last") or {}, summary.get("best") or {}
+    last: dict[str, Any] = summary.get("last") or {}
+    best: dict[str, Any] = summary.get("best") or {}
     for title, scores in (
         ("direct transfer", summary.get("direct_transfer")),
         (f"adapted: {summary['method']} (last round)", last),
         ("best round, chosen with target test labels", best),
         ("supervised with target labels (upper bound)", summary.get("supervised")),
     ):
-        repeats_last = scores is best and best.get("round") == last.get("round")
-        if scores and "mAP" in scores and not repeats_last:
+        if not scores or "mAP" not in scores:
+            continue
+        if scores is not best or best.get("round") != last.get("round"):
             rows.append([title, *(_rounded(scores.get(name), 1) for name in SCORES)])
     if not rows:
         return ""
     return tabulate(
-        rows, headers=["network", *SCORES], tablefmt="simple_outline", missingval="-", floatfmt=".1f"
+        rows,
+        headers=["network", *SCORES],
+        tablefmt="simple_outline",
+        missingval="-",
+        floatfmt=".1f",
     )
 
 

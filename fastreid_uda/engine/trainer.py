@@ -182,9 +182,7 @@ class UDATrainer(DefaultTrainer):
         if not restart and old is not None and self.cfg.SOLVER.SCHED != EPOCH_SCHEDULE:
             for scheduler, state in zip(self.scheduler.values(), old_states.values(), strict=True):
                 scheduler.load_state_dict(state)
-            for group, old_group in zip(
-                self.optimizer.param_groups, old.param_groups, strict=True
-            ):
+            for group, old_group in zip(self.optimizer.param_groups, old.param_groups, strict=True):
                 group["lr"] = old_group["lr"]
         self._amp = self.cfg.SOLVER.AMP.ENABLED
         on_gpu = self.model.device.type == "cuda"
@@ -211,7 +209,8 @@ class UDATrainer(DefaultTrainer):
             self.epoch = self.start_epoch
             self.before_train()
             try:
-                for self.epoch in range(self.start_epoch, self.max_epoch):
+                for epoch in range(self.start_epoch, self.max_epoch):
+                    self.epoch = epoch
                     self.before_epoch()
                     if self.stop_reason:
                         break

@@ -20,6 +20,7 @@ class PseudoLabelHead(EmbeddingHead):
     """
 
     views = ("global",)
+    weight: nn.Parameter
 
     @property
     def feature_dim(self) -> int:

@@ -69,7 +69,7 @@ def smoothed_targets(
 ) -> torch.Tensor:
     """(B, K) target distributions.
 
-    `all` (MMT, and the paper that introduced label smoothing): (1 - e) on the right class plus e / K
+    `all` (MMT, and the paper that introduced label smoothing): 1 - e on the right class plus e / K
     on every class, the right one too. `others` (fast-reid): 1 - e on the right class and
     e / (K - 1) on each other one. A single class has probability 1 in both.
 

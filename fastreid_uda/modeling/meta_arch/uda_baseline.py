@@ -38,7 +38,7 @@ class UDABaseline(Baseline):
 
     def preprocess_image(self, batched_inputs: dict[str, Any] | torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) images, normalised; the batch itself is not changed."""
-        images = batched_inputs
+        images: Any = batched_inputs
         if isinstance(batched_inputs, dict):
             images = batched_inputs["images"]
         return (images.to(self.device) - self.pixel_mean) / self.pixel_std
@@ -73,6 +73,6 @@ class UDABaseline(Baseline):
 
 def build_loss(name: str, losses_node: Any) -> nn.Module:
     """A registered loss with the arguments of its config node."""
-    cls = LOSSES.get(name)
+    cls: Any = LOSSES.get(name)
     node = losses_node[cls.node]
     return LOSSES.build(name, **{key.lower(): value for key, value in node.items()})

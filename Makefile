@@ -1,0 +1,47 @@
+# The commands of README.md. `make demo` and `make test` need nothing before them.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: venv demo test test-fast check format bench clean
+
+venv: $(READY)
+
+# Made anew when the requirements change. fast-reid comes without its dependencies, because its
+# metadata pins torch 1.13.1.
+$(READY): setup.py
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed; type make PYTHON=/path/to/python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps fastreid==1.4.0
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python tools/train_net.py --config-file configs/Synthetic/msplr.yml \
+		UDA.STAGES "('source', 'adapt', 'supervised')" OUTPUT_DIR logs/demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/label_stage.py
+	$(BIN)/python benchmarks/evaluation.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
