@@ -15,6 +15,7 @@ from fastreid_uda.evaluation.distances import METRICS
 from fastreid_uda.evaluation.feature_files import LabeledFeatures, read_pair
 from fastreid_uda.evaluation.ranking import evaluate_ranking
 from fastreid_uda.evaluation.reranking import reranked_distances
+from fastreid_uda.memory import peak_rss_mb
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -63,13 +64,6 @@ def score(query: LabeledFeatures, gallery: LabeledFeatures, args: argparse.Names
         "seconds": round(time.perf_counter() - start, 3),
         "peak_rss_mb": peak_rss_mb(),
     }
-
-
-def peak_rss_mb() -> int | None:
-    """None where unknown; getrusage would count the memory of a larger parent process as ours."""
-    status = Path("/proc/self/status")
-    words = status.read_text().split() if status.exists() else []
-    return int(words[words.index("VmHWM:") + 1]) // 1024 if words else None
 
 
 if __name__ == "__main__":

@@ -33,8 +33,9 @@ def feature_distances(
     if metric not in METRICS:
         raise UserError(f"The metric is {metric!r}, but the known ones are: {', '.join(METRICS)}.")
     _require_comparable(query_features, gallery_features)
-    query = np.asarray(query_features, dtype=np.float32)
-    gallery = np.asarray(gallery_features, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what overflows is reported below, with the squares
+        query = np.asarray(query_features, dtype=np.float32)
+        gallery = np.asarray(gallery_features, dtype=np.float32)
     return _cosine(query, gallery) if metric == "cosine" else _squared_euclidean(query, gallery)
 
 
@@ -88,12 +89,10 @@ def row_norms(features: np.ndarray) -> np.ndarray:
 
 
 def _row_squares(features: np.ndarray) -> np.ndarray:
-    squares = np.einsum("nd,nd->n", features, features)
+    with np.errstate(over="ignore"):
+        squares = np.einsum("nd,nd->n", features, features)
     if not np.isfinite(squares).all():
-        raise UserError(
-            f"Feature values up to {np.abs(features).max():.3g} have squares too large for float32; "
-            "scale the features down."
-        )
+        raise UserError("Some features have squares too large for float32; scale them down.")
     return squares
 
 

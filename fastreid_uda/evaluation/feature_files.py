@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..npz import read_npz
 from .distances import count_nonfinite_rows
 
 _LAYOUT = {  # array -> (dtype kinds, dimensions, how to say it)
@@ -64,13 +65,14 @@ def read_labeled_features(path: str | Path) -> LabeledFeatures:
                 f"{path}: '{name}' has {len(values)} entries but 'features' has {rows} rows; "
                 "every image needs one of each."
             )
-    features = arrays["features"].astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # infinity is found below
+        features = arrays["features"].astype(np.float32, copy=False)
     if not features.size:
         raise UserError(f"{path}: 'features' is empty (shape {features.shape}); save some images.")
     if bad := count_nonfinite_rows(features):
         raise UserError(
-            f"{path}: {bad} of {rows} rows of 'features' hold NaN or infinity; extract them again "
-            "with a model that has not diverged."
+            f"{path}: {bad} of {rows} rows of 'features' hold NaN or infinity in float32; extract "
+            "them again with a model that has not diverged."
         )
     return LabeledFeatures(
         features=features,
@@ -80,34 +82,11 @@ def read_labeled_features(path: str | Path) -> LabeledFeatures:
 
 
 def _load(path: str | Path) -> dict[str, np.ndarray]:
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; give a file written by numpy.savez.")
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except Exception as error:  # whatever zipfile, zlib and numpy raise on a broken file
-        raise UserError(f"{path}: not an .npz file; write it with numpy.savez.") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise UserError(f"{path}: a single array, not an .npz file; write it with numpy.savez.")
-    with archive:
-        return {name: _read_array(archive, path, name) for name in _LAYOUT}
-
-
-def _read_array(archive: np.lib.npyio.NpzFile, path: str | Path, name: str) -> np.ndarray:
-    kinds, dimensions, wanted = _LAYOUT[name]
-    if name not in archive.files:
-        held = ", ".join(map(repr, archive.files)) or "nothing"
-        raise UserError(f"{path}: the array '{name}' is missing (there is {held}); add it.")
-    try:
-        values = archive[name]
-    except Exception as error:  # a damaged member, or an object array, which needs pickle
-        raise UserError(
-            f"{path}: the array '{name}' is damaged or holds Python objects; save it again as "
-            f"{wanted}."
-        ) from error
-    if not isinstance(values, np.ndarray):
-        raise UserError(f"{path}: '{name}' is no numpy array; save it as {wanted}.")
-    if values.dtype.kind not in kinds or values.ndim != dimensions:
-        raise UserError(
-            f"{path}: '{name}' is {values.dtype} of shape {values.shape}, but must be {wanted}."
-        )
-    return values
+    arrays = read_npz(path, _LAYOUT)
+    for name, values in arrays.items():
+        kinds, dimensions, wanted = _LAYOUT[name]
+        if values.dtype.kind not in kinds or values.ndim != dimensions:
+            raise UserError(
+                f"{path}: '{name}' is {values.dtype} of shape {values.shape}, but must be {wanted}."
+            )
+    return arrays

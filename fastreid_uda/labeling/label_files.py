@@ -1,0 +1,63 @@
+"""Feature files in, label files out: the formats of tools/label_features.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..npz import read_npz
+from .pipeline import Labeling
+from .types import FeatureSet
+
+_FACTS = ("camera_ids", "identities")
+
+
+def read_feature_set(path: str | Path) -> tuple[FeatureSet, np.ndarray | None]:
+    """Features and, if the file has them, true identities.
+
+    Args:
+        path: an .npz with one float array (N, D) per view under the view's name, `global` at least,
+            and optionally the integer arrays `camera_ids` and `identities`, (N,).
+
+    Raises:
+        UserError: one sentence that names the file, and the array if one is to blame.
+    """
+    arrays = read_npz(path)
+    views = {name: values for name, values in arrays.items() if name not in _FACTS}
+    if "global" not in views:
+        held = ", ".join(map(repr, arrays)) or "nothing"
+        raise UserError(f"{path}: the array 'global' is missing (there is {held}); add it.")
+    for name, values in views.items():
+        if values.ndim != 2 or values.dtype.kind != "f" or not values.size:
+            raise UserError(
+                f"{path}: '{name}' is {values.dtype} of shape {values.shape}, but a view is a "
+                "float array of shape (images, dimensions)."
+            )
+    rows = len(views["global"])
+    for name, values in arrays.items():
+        if name in _FACTS and (values.ndim != 1 or values.dtype.kind not in "iu"):
+            raise UserError(
+                f"{path}: '{name}' is {values.dtype} of shape {values.shape}, but must be integers "
+                "of shape (images,)."
+            )
+        if len(values) != rows:
+            raise UserError(
+                f"{path}: '{name}' has {len(values)} entries but 'global' has {rows} rows; every "
+                "image needs one."
+            )
+    facts = {name: arrays[name].astype(np.int64) for name in _FACTS if name in arrays}
+    with np.errstate(over="ignore"):  # infinity is found by the pipeline
+        features = {name: x.astype(np.float32, copy=False) for name, x in views.items()}
+    return FeatureSet(features, facts.get("camera_ids")), facts.get("identities")
+
+
+def labeling_to_arrays(labeling: Labeling) -> dict[str, np.ndarray]:
+    """`labels/<view>`, `clusters/<view>`, `centroids/<view>`, `eps/<view>` and `weights`."""
+    arrays = {f"labels/{view}": part.labels for view, part in labeling.labels.items()}
+    arrays |= {f"clusters/{view}": part.labels for view, part in labeling.clusters.items()}
+    arrays |= {f"centroids/{view}": part.centroids for view, part in labeling.labels.items()}
+    arrays |= {f"eps/{view}": np.array(value) for view, value in labeling.eps.items()}
+    weights = [part.weights for part in labeling.labels.values()]
+    return arrays | {"weights": np.minimum.reduce(weights)}
