@@ -418,7 +418,9 @@ def test_mixed_precision__warns_nothing_from_the_trainer():
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        compat.no_amp_warning(train_loop)
+        # Again, because pytest undoes the filter that the import has set.
+        for mend in compat.MENDS[train_loop.__name__].after:
+            mend(train_loop)
         names = {"__name__": train_loop.__name__}
         exec("from torch.cuda.amp import GradScaler\nGradScaler(enabled=False)", names)
     assert [w for w in caught if w.category is FutureWarning] == []

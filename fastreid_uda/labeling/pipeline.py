@@ -153,7 +153,8 @@ class PseudoLabeler:
         if len(bad) and (self.non_finite == "raise" or not finite.any()):
             shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
             raise UserError(
-                f"The features of {len(bad)} of {len(finite)} images are not finite (rows {shown}); "
+                f"The features of {len(bad)} of {len(finite)} images are not finite (rows "
+                f"{shown}); "
                 "the model has diverged (lower SOLVER.BASE_LR) or the images are broken "
                 "(set UDA.NON_FINITE to drop to leave them out)."
             )

@@ -5,11 +5,55 @@ Nothing here feeds back into labels or training; identities are used to report, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from scipy.sparse import coo_matrix
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from .types import OUTLIER, PseudoLabels
+
+if TYPE_CHECKING:
+    from .pipeline import Labeling
+
+
+def describe_labeling(
+    labeling: Labeling,
+    camera_ids: np.ndarray | None = None,
+    identities: np.ndarray | None = None,
+    previous: Mapping[str, PseudoLabels] | None = None,
+) -> dict[str, Any]:
+    """The record of a round: counts of the first view, quality of all views.
+
+    Args:
+        labeling: of the round.
+        camera_ids: (N,) or None.
+        identities: (N,) true identities or None; they are scored against, nothing else.
+        previous: view -> labels of the round before.
+
+    Returns:
+        `clusters`, `outliers`, `kept`, `eps` (None without a radius), `near_eps`, `seconds` (stage
+        -> duration) and `quality`; further views have their name before each quality: "top/nmi".
+    """
+    first, *_ = labeling.labels
+    counts = describe_labels(labeling.labels[first], camera_ids)
+    record: dict[str, Any] = {name: counts.pop(name) for name in ("clusters", "outliers", "kept")}
+    quality: dict[str, float] = {}
+    for view, part in labeling.labels.items():
+        scores = counts if view == first else describe_labels(part, camera_ids)
+        if previous and view in previous:
+            scores |= label_stability(previous[view].labels, part.labels)
+        if identities is not None:
+            scores |= score_against_identities(part.labels, identities)
+        prefix = "" if view == first else f"{view}/"
+        quality |= {prefix + name: value for name, value in scores.items()}
+    return record | {
+        "eps": labeling.eps.get(first),
+        "near_eps": labeling.near_eps.get(first, 0),
+        "seconds": dict(labeling.seconds),
+        "quality": quality,
+    }
 
 
 def describe_labels(labels: PseudoLabels, camera_ids: np.ndarray | None) -> dict[str, float]:

@@ -33,8 +33,8 @@ class FeatureSet:
         for name, features in self.views.items():
             if features.ndim != 2 or features.dtype.kind != "f":
                 raise UserError(
-                    f"View '{name}' is {features.dtype} of shape {features.shape}, but features are "
-                    "float arrays of shape (images, dimensions)."
+                    f"View '{name}' is {features.dtype} of shape {features.shape}, but features "
+                    "are float arrays of shape (images, dimensions)."
                 )
             if len(features) != self.num_images:
                 raise UserError(

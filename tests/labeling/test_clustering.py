@@ -96,10 +96,10 @@ def test_dbscan__the_image_itself_is_one_of_min_samples():
 
 
 def test_dbscan__cluster_may_be_smaller_than_min_samples():
-    # The core at 10 reaches 9, 10, 11 and the border image at 8.5, which the left cluster has.
-    features, distances = line(6, 7, 7.2, 7.5, 8.5, 10, 10.5, 11.4)
-    labels = DBSCAN().cluster(features, distances, 1.5, seed=0)
-    assert labels.tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
+    # The cores are at 0 and 1.8; the image at 0.9 is near to both and goes to the first.
+    features, distances = line(-0.6, -0.5, 0, 0.9, 1.8, 2.5, 2.6)
+    labels = DBSCAN().cluster(features, distances, 1.0, seed=0)
+    assert labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
 
 
 def test_dbscan__all_noise():

@@ -40,9 +40,7 @@ def test_rho_eps__26_images_are_the_fewest_whose_count_rounds_to_one(num_rows, r
 
 def test_rho_eps__golden_toy():
     # Positions 0, 1, 3, 6: distances 1, 2, 3, 3, 5, 6.
-    distances = points_on_a_line(5).__class__(
-        np.array([[0], [1], [3], [6]], dtype=np.float32), "euclidean"
-    )
+    distances = points_on_a_line(4)
     assert rho_eps(distances, 0.5) == pytest.approx((1 + 2 + 3) / 3)
     assert rho_eps(distances, 1.0) == pytest.approx(20 / 6)
 

@@ -40,7 +40,7 @@ def test_nearest_neighbors__equals_naive_sort(num_rows, block_rows):
 
 
 # Small integers: products are exact in float32, and equal distances are everywhere.
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     features=st.tuples(st.integers(1, 24), st.integers(1, 3)).flatmap(
         lambda shape: arrays(np.float32, shape, elements=st.integers(-2, 2).map(float))

@@ -10,17 +10,15 @@ import cmath
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
-from .pedestrian_people import Color, Person
+from .pedestrian_people import Color, Person, weave
 
 CANVAS = (128, 256)  # width and height; twice the image, so that its edges are smooth
 _CIRCLE = [cmath.rect(1.0, 2 * math.pi * k / 14) for k in range(14)]
-_TEXTURE = (224, 288)
-_TEXTURE_ORIGIN = (112, 48)  # the texture's pixel that lies on the breastbone
 _BREASTBONE = 0.17j
+_CLOTH_ORIGIN = (112, 48)  # the pixel of the cloth that lies on the breastbone
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,7 @@ class _Pen:
         self.draw = ImageDraw.Draw(canvas)
         self.turn = cmath.rect(pose.size * person.height, pose.tilt)
         self.feet = pose.feet
-        self.texture = clothes_texture(
-            person.upper, person.accent, person.pattern, person.pattern_size
-        )
+        self.cloth = weave(person.upper, person.accent, person.pattern, person.pattern_size)
 
     def place(self, point: complex) -> tuple[float, float]:
         placed = (point - 1j) * self.turn + self.feet
@@ -81,12 +77,19 @@ class _Pen:
         mask = Image.new("L", (right - left, bottom - top))
         ImageDraw.Draw(mask).polygon([(x - left, y - top) for x, y in placed], fill=255)
         x, y = self.place(_BREASTBONE)
-        dx, dy = _TEXTURE_ORIGIN[0] - int(x), _TEXTURE_ORIGIN[1] - int(y)
-        patch = self.texture.crop((left + dx, top + dy, right + dx, bottom + dy))
+        dx, dy = _CLOTH_ORIGIN[0] - int(x), _CLOTH_ORIGIN[1] - int(y)
+        patch = self.cloth.crop((left + dx, top + dy, right + dx, bottom + dy))
         self.canvas.paste(patch, (left, top), mask)
 
     def oval(self, center: complex, rx: float, ry: float, color: Color) -> None:
         self.shape([center + complex(rx * p.real, ry * p.imag) for p in _CIRCLE], color)
+
+    def trapezoid(
+        self, top: complex, bottom: complex, halves: tuple[float, float], color: Color
+    ) -> None:
+        """Fill between two level edges, given by their middles and half widths."""
+        upper, lower = halves
+        self.shape([top - upper, top + upper, bottom + lower, bottom - lower], color)
 
     def limb(self, joints: Sequence[complex], widths: Sequence[float], color: Color) -> None:
         for a, b, start, end in zip(joints, joints[1:], widths, widths[1:], strict=False):
@@ -94,26 +97,6 @@ class _Pen:
             outline = [a + start * across, b + end * across, b - end * across, a - start * across]
             self.shape(outline, color)
             self.oval(b, end, end, color)
-
-
-@lru_cache(maxsize=512)
-def clothes_texture(color: Color, accent: Color, pattern: str, size: int) -> Image.Image:
-    """A sheet of cloth of `pattern` in `accent` on `color`, `size` pixels from line to line."""
-    sheet = Image.new("RGBA", _TEXTURE, (*color, 255))
-    draw = ImageDraw.Draw(sheet)
-    width, height = _TEXTURE
-    ink = (*accent, 255)
-    if pattern in ("stripes", "checks"):
-        for y in range(0, height, size):
-            draw.rectangle((0, y, width, y + size * 0.45), fill=ink)
-    if pattern in ("bars", "checks"):
-        for x in range(0, width, size):
-            draw.rectangle((x, 0, x + size * 0.4, height), fill=ink)
-    if pattern == "dots":
-        for row, y in enumerate(range(0, height, size)):
-            for x in range((row % 2) * size // 2, width, size):
-                draw.ellipse((x, y, x + size * 0.55, y + size * 0.55), fill=ink)
-    return sheet
 
 
 def _shade(color: Color, factor: float) -> Color:
@@ -165,10 +148,9 @@ def _torso(pen: _Pen, person: Person, pose: Pose) -> None:
     breadth = person.width * math.hypot(pose.front, 0.66 * pose.side)
     shoulder, hip = 0.118 * breadth, 0.092 * breadth
     if person.lower_kind == "skirt":
-        hem = 0.13 * breadth
-        pen.shape([-hip + 0.46j, hip + 0.46j, hem + 0.7j, -hem + 0.7j], person.lower)
+        pen.trapezoid(0.46j, 0.7j, (hip, 0.13 * breadth), person.lower)
     else:
-        pen.shape([-hip + 0.44j, hip + 0.44j, hip + 0.55j, -hip + 0.55j], person.lower)
+        pen.trapezoid(0.44j, 0.55j, (hip, hip), person.lower)
     end = {"t-shirt": 0.5, "jacket": 0.52, "coat": 0.69}[person.upper_kind]
     flare = hip * (1.25 if person.upper_kind == "coat" else 1.05)
     neck = 0.045 * breadth
@@ -176,21 +158,20 @@ def _torso(pen: _Pen, person: Person, pose: Pose) -> None:
     right = [complex(-p.real, p.imag) for p in reversed(left)]
     pen.limb([0.1j, 0.17j], [0.03, 0.034], person.skin)
     pen.clothes([*left, *right])
-    if pose.front > 0.35:
-        _chest(pen, person, pose, hip, end)
+    if abs(pose.front) > 0.35:
+        _chest_or_back(pen, person, pose, hip, end)
 
 
-def _chest(pen: _Pen, person: Person, pose: Pose, hip: float, end: float) -> None:
-    """What only the front of the clothes shows."""
+def _chest_or_back(pen: _Pen, person: Person, pose: Pose, hip: float, end: float) -> None:
+    """What the upper clothes show on one side only."""
     middle = 0.05 * pose.side
-    if person.upper_kind != "t-shirt":
+    is_open = person.upper_kind != "t-shirt"
+    if is_open and pose.front > 0:
         gap = 0.22 * hip if person.upper_kind == "coat" else 0.42 * hip
-        inner = [middle - gap + 0.16j, middle + gap + 0.16j]
-        pen.shape([*inner, middle + gap * 1.2 + end * 1j, middle - gap * 1.2 + end * 1j], person.accent)
-    elif person.pattern == "logo":
+        pen.trapezoid(middle + 0.16j, middle + end * 1j, (gap, 1.2 * gap), person.accent)
+    elif person.pattern == "logo" and is_open == (pose.front < 0):
         half = 0.62 * hip
-        box = [middle - half + 0.24j, middle + half + 0.24j]
-        pen.shape([*box, middle + half + 0.36j, middle - half + 0.36j], person.accent)
+        pen.trapezoid(middle + 0.24j, middle + 0.36j, (half, half), person.accent)
 
 
 def _head(pen: _Pen, person: Person, pose: Pose) -> None:
@@ -226,11 +207,11 @@ def _bag(pen: _Pen, person: Person, pose: Pose, hand: complex) -> None:
     elif person.bag == "shoulder bag":
         at = 0.1 * person.width * pose.front + 0.06 * pose.side + 0.47j
         pen.limb([-0.07 * person.width * pose.front + 0.17j, at - 0.05j], [0.011, 0.011], dark)
-        pen.shape([at - 0.065 - 0.05j, at + 0.065 - 0.05j, at + 0.07 + 0.06j, at - 0.07 + 0.06j], person.bag_color)
+        pen.trapezoid(at - 0.05j, at + 0.06j, (0.065, 0.07), person.bag_color)
     elif person.bag == "handbag":
         at = hand + 0.06j
         pen.limb([hand, at], [0.012, 0.03], dark)
-        pen.shape([at - 0.05, at + 0.05, at + 0.06 + 0.1j, at - 0.06 + 0.1j], person.bag_color)
+        pen.trapezoid(at, at + 0.1j, (0.05, 0.06), person.bag_color)
 
 
 def draw_person(canvas: Image.Image, person: Person, pose: Pose) -> None:

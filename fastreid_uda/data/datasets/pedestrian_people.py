@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 Color = tuple[int, int, int]
 
@@ -30,6 +31,7 @@ COLORS: dict[str, Color] = {
     "beige": (208, 188, 152),
     "brown": (112, 76, 50),
 }
+_CLOTH = (224, 288)  # wider and higher than any piece of clothes on the canvas
 SKINS: tuple[Color, ...] = ((240, 204, 178), (220, 172, 138), (176, 124, 90), (108, 72, 52))
 HAIRS: dict[str, Color] = {
     "black": (28, 24, 24),
@@ -38,7 +40,6 @@ HAIRS: dict[str, Color] = {
     "red": (150, 70, 32),
     "gray": (168, 166, 164),
 }
-PATTERNS = ("plain", "stripes", "bars", "checks", "dots", "logo")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Person:
         hair_length: "bald", "short" or "long".
         upper_kind: "t-shirt", "jacket" (open in front over `accent`) or "coat" (to the thighs).
         lower_kind: "trousers", "shorts" or "skirt".
-        pattern: one of `PATTERNS`, in the color `accent` on the upper clothes.
+        accent: the pattern's color, and that of what an open jacket or coat shows.
+        pattern: "plain", "stripes" (lying), "bars" (standing), "checks", "dots" or "logo" (on the
+            chest of a T-shirt, on the back of a jacket or coat).
         pattern_size: the pattern's period in pixels of the drawing canvas.
         bag: "none", "backpack", "shoulder bag" or "handbag".
         height: body height relative to the average.
@@ -96,7 +99,16 @@ class Fashion:
 SUMMER = Fashion(
     upper=dict.fromkeys(("white", "sky", "red", "yellow", "green", "orange", "pink", "teal"), 3.0)
     | dict.fromkeys(("blue", "purple", "silver", "beige", "black", "olive"), 1.5),
-    lower={"beige": 3, "sky": 2, "blue": 3, "white": 2, "olive": 2, "black": 2, "gray": 1, "red": 1},
+    lower={
+        "beige": 3,
+        "sky": 2,
+        "blue": 3,
+        "white": 2,
+        "olive": 2,
+        "black": 2,
+        "gray": 1,
+        "red": 1,
+    },
     upper_kind={"t-shirt": 8, "jacket": 1.5, "coat": 0.5},
     lower_kind={"trousers": 4, "shorts": 4, "skirt": 2},
     pattern={"plain": 3, "stripes": 2, "bars": 1, "checks": 1, "dots": 2, "logo": 2},
@@ -121,17 +133,24 @@ def _pick(rng: np.random.Generator, frequencies: dict[str, float]) -> str:
 
 def _contrasting(rng: np.random.Generator, base: Color) -> Color:
     """A color that stays visible beside `base` after blur and noise."""
-    others = [c for c in COLORS.values() if sum(abs(a - b) for a, b in zip(c, base)) > 170]
+    others = [
+        c for c in COLORS.values() if sum(abs(a - b) for a, b in zip(c, base, strict=True)) > 170
+    ]
     return others[rng.integers(len(others))]
 
 
 def _dress(rng: np.random.Generator, fashion: Fashion) -> Person:
     upper = COLORS[_pick(rng, fashion.upper)]
-    hair = {"black": 4.0, "brown": 4.0, "blond": 2.0, "red": 1.0, "gray": 1.0}
+    skin = SKINS[rng.integers(len(SKINS))]
+    hair = HAIRS[_pick(rng, {"black": 4.0, "brown": 4.0, "blond": 2.0, "red": 1.0, "gray": 1.0})]
+    hair_length = _pick(rng, {"bald": 1.0, "short": 5.0, "long": 5.0})
+    bag = _pick(rng, fashion.bag)
+    bag_color = list(COLORS.values())[rng.integers(len(COLORS))]
     return Person(
-        skin=SKINS[rng.integers(len(SKINS))],
-        hair=HAIRS[_pick(rng, hair)],
-        hair_length=_pick(rng, {"bald": 1.0, "short": 5.0, "long": 5.0}),
+        skin=skin,
+        # What nobody can see must not count as a difference between two people.
+        hair=skin if hair_length == "bald" else hair,
+        hair_length=hair_length,
         upper_kind=_pick(rng, fashion.upper_kind),
         upper=upper,
         accent=_contrasting(rng, upper),
@@ -140,8 +159,8 @@ def _dress(rng: np.random.Generator, fashion: Fashion) -> Person:
         lower_kind=_pick(rng, fashion.lower_kind),
         lower=COLORS[_pick(rng, fashion.lower)],
         shoes=COLORS[_pick(rng, {"black": 4.0, "white": 3.0, "brown": 2.0, "red": 1.0})],
-        bag=_pick(rng, fashion.bag),
-        bag_color=list(COLORS.values())[rng.integers(len(COLORS))],
+        bag=bag,
+        bag_color=COLORS["black"] if bag == "none" else bag_color,
         height=float(rng.uniform(0.9, 1.06)),
         width=float(rng.uniform(0.88, 1.2)),
     )
@@ -159,7 +178,7 @@ def _look_alike(rng: np.random.Generator, person: Person, model: Person) -> Pers
 
 def sample_people(
     rng: np.random.Generator, fashion: Fashion, count: int, look_alike: float = 0.5
-) -> Sequence[Person]:
+) -> list[Person]:
     """`count` people, each pair of whom differs in at least two visible traits.
 
     Args:
@@ -177,3 +196,23 @@ def sample_people(
         if all(person.differences(other) >= 2 for other in people):
             people.append(person)
     return people
+
+
+@lru_cache(maxsize=512)
+def weave(color: Color, accent: Color, pattern: str, size: int) -> Image.Image:
+    """A sheet of cloth of `pattern` in `accent` on `color`, `size` pixels from line to line."""
+    sheet = Image.new("RGBA", _CLOTH, (*color, 255))
+    draw = ImageDraw.Draw(sheet)
+    width, height = _CLOTH
+    ink = (*accent, 255)
+    if pattern in ("stripes", "checks"):
+        for y in range(0, height, size):
+            draw.rectangle((0, y, width, y + size * 0.45), fill=ink)
+    if pattern in ("bars", "checks"):
+        for x in range(0, width, size):
+            draw.rectangle((x, 0, x + size * 0.4, height), fill=ink)
+    if pattern == "dots":
+        for row, y in enumerate(range(0, height, size)):
+            for x in range((row % 2) * size // 2, width, size):
+                draw.ellipse((x, y, x + size * 0.55, y + size * 0.55), fill=ink)
+    return sheet

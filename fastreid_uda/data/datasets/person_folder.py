@@ -144,11 +144,12 @@ def _number_test_items(query: list[Item], gallery: list[Item]) -> tuple[list, li
                 f"{path} is a test image without identity or camera id, but scores need both; set "
                 "DATASETS.FOLDER.PATTERN, or clear DATASETS.FOLDER.QUERY and GALLERY."
             )
-    numbers = [
-        {value: n for n, value in enumerate(sorted({item[i] for item in (*query, *gallery)}))}
+    identities, cameras = (
+        {value: n for n, value in enumerate(sorted({str(item[i]) for item in (*query, *gallery)}))}
         for i in (1, 2)
-    ]
-    return tuple(
-        [(path, numbers[0][identity], numbers[1][camera]) for path, identity, camera in items]
-        for items in (query, gallery)
     )
+
+    def numbered(items: list[Item]) -> list[tuple[str, int, int]]:
+        return [(path, identities[str(i)], cameras[str(c)]) for path, i, c in items]
+
+    return numbered(query), numbered(gallery)

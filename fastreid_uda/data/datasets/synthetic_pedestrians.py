@@ -31,6 +31,7 @@ MARKET = "Market-1501-v15.09.15"
 RECORD = "drawing.json"
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 FIRST_IDENTITY = {"source": 1, "target": 751}  # Market-1501's ids end at 1501
+_STRANGERS = 20  # people in the gallery whom no query asks for
 _ABANDONED = 3600  # seconds after which an unfinished drawing belongs to a process that died
 
 
@@ -60,6 +61,14 @@ class SyntheticSpec:
     distractors: int = 60
     junk: int = 20
 
+    def identities(self, domain: str) -> tuple[int, int]:
+        """How many identities of `domain` are for training, and how many there are in all."""
+        train = getattr(self, f"{domain}_train")
+        known = train + getattr(self, f"{domain}_test")
+        if known > 750:
+            raise ValueError(f"{known} identities in the {domain} domain, but at most 750 fit.")
+        return train, known
+
 
 @dataclass(frozen=True)
 class _Shot:
@@ -79,41 +88,39 @@ class _Shot:
         return os.path.join(self.split, name)
 
 
+class _SyntheticPedestrians(Market1501):
+    """A domain that is drawn on first use and then read like Market-1501."""
+
+    domain = ""
+
+    def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
+        draw_domain(root, self.domain)
+        super().__init__(root, **kwargs)
+
+    def process_dir(self, dir_path: str, is_train: bool = True) -> list[tuple[str, Any, Any]]:
+        """The items of one split, sorted by path: the file system's order differs by machine."""
+        return sorted(super().process_dir(dir_path, is_train))
+
+
 @DATASET_REGISTRY.register()
-class SyntheticPedestriansSource(Market1501):
+class SyntheticPedestriansSource(_SyntheticPedestrians):
     """The labelled domain: summer clothes in daylight."""
 
-    dataset_dir = os.path.join(FOLDER, "source")
+    domain = "source"
+    dataset_dir = os.path.join(FOLDER, domain)
     dataset_name = "synthetic_source"
-
-    def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
-        draw_domain(root, "source")
-        super().__init__(root, **kwargs)
-
-    def process_dir(self, dir_path: str, is_train: bool = True) -> list[tuple[str, Any, Any]]:
-        """The items of one split, sorted by path: the file system's order differs by machine."""
-        return sorted(super().process_dir(dir_path, is_train))
 
 
 @DATASET_REGISTRY.register()
-class SyntheticPedestriansTarget(Market1501):
+class SyntheticPedestriansTarget(_SyntheticPedestrians):
     """The unlabelled domain: winter clothes under dark, tinted and noisy cameras."""
 
-    dataset_dir = os.path.join(FOLDER, "target")
+    domain = "target"
+    dataset_dir = os.path.join(FOLDER, domain)
     dataset_name = "synthetic_target"
 
-    def __init__(self, root: str = "datasets", **kwargs: Any) -> None:
-        draw_domain(root, "target")
-        super().__init__(root, **kwargs)
 
-    def process_dir(self, dir_path: str, is_train: bool = True) -> list[tuple[str, Any, Any]]:
-        """The items of one split, sorted by path: the file system's order differs by machine."""
-        return sorted(super().process_dir(dir_path, is_train))
-
-
-def draw_domain(
-    root: str, domain: str, spec: SyntheticSpec | None = None, seed: int = SEED
-) -> str:
+def draw_domain(root: str, domain: str, spec: SyntheticSpec | None = None, seed: int = SEED) -> str:
     """Draw a domain below `root` unless it is there already, and return its folder.
 
     The images are drawn in a folder beside it, which gets its name when it is complete: whatever
@@ -148,8 +155,9 @@ def draw_domain(
             shutil.rmtree(drawing, ignore_errors=True)
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written ({error.strerror or error}), but the synthetic pedestrians "
-            "are drawn there on first use; set FASTREID_DATASETS to a folder that you may write to."
+            f"{folder} cannot be written ({error.strerror or error}), but the synthetic "
+            "pedestrians are drawn there on first use; set FASTREID_DATASETS to a folder that you "
+            "may write to."
         ) from error
     return folder
 
@@ -161,7 +169,7 @@ def _is_complete(folder: str, record: dict[str, Any]) -> bool:
             found = json.load(file)
         images = found.pop("images")
         names = {split: os.listdir(os.path.join(folder, MARKET, split)) for split in images}
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
     return found == record and all(len(names[split]) == n for split, n in images.items())
 
@@ -191,44 +199,52 @@ def _publish(drawing: str, folder: str, record: dict[str, Any]) -> None:
 def _draw(drawing: str, domain: str, spec: SyntheticSpec, seed: int) -> dict[str, int]:
     """Draw all images of a domain and return their number per split."""
     style, key = STYLES[domain], list(STYLES).index(domain)
-    cameras = [make_camera(np.random.default_rng([seed, key, 1, c]), style, c) for c in range(CAMERAS)]
+    cameras = [
+        make_camera(np.random.default_rng([seed, key, 1, number]), style, number)
+        for number in range(CAMERAS)
+    ]
     shots = list(_plan(domain, spec, seed))
-    counts = {split: sum(shot.split == split for shot in shots) for split in (TRAIN, QUERY, GALLERY)}
-    for split in counts:
+    splits = (TRAIN, QUERY, GALLERY)
+    for split in splits:
         os.makedirs(os.path.join(drawing, MARKET, split))
-    people = [shot.person for shot in shots if shot.person is not None]
+    # Passers-by come from the same side of the split: no test identity is seen in training.
+    crowds = {
+        side: [shot.person for shot in shots if shot.person and (shot.split == TRAIN) == side]
+        for side in (True, False)
+    }
     for n, shot in enumerate(tqdm(shots, f"Drawing {domain} pedestrians", disable=None)):
         rng = np.random.default_rng([seed, key, 2, n])
-        other = people[rng.integers(len(people))]
+        crowd = crowds[shot.split == TRAIN]
+        other = crowd[rng.integers(len(crowd))]
         image = photograph(shot.person, cameras[shot.camera], style, rng, other)
         image.save(os.path.join(drawing, MARKET, shot.file), quality=90)
-    return counts
+    return {split: sum(shot.split == split for shot in shots) for split in splits}
 
 
 def _plan(domain: str, spec: SyntheticSpec, seed: int) -> Iterator[_Shot]:
-    """Who is seen where, split by split."""
+    """Who is seen where: first those with an identity, then the rest of the gallery."""
     rng = np.random.default_rng([seed, list(STYLES).index(domain), 0])
-    train, test = getattr(spec, f"{domain}_train"), getattr(spec, f"{domain}_test")
-    people = sample_people(rng, STYLES[domain].fashion, train + test + spec.junk)
-    first = FIRST_IDENTITY[domain]
-    for n, person in enumerate(people[: train + test]):
+    train, known = spec.identities(domain)
+    people = sample_people(rng, STYLES[domain].fashion, known + _STRANGERS)
+    for n, person in enumerate(people[:known]):
         for camera in _cameras_of(rng, n, spec):
-            frame = int(rng.integers(100, 90000))
             ends = spec.images_per_camera if n < train else spec.gallery_per_camera
-            images = int(rng.integers(*ends, endpoint=True))
-            for image in range(images + (n >= train)):
+            images = int(rng.integers(*ends, endpoint=True)) + (n >= train)
+            frame = int(rng.integers(100, 90000))
+            for image in range(images):
                 split = TRAIN if n < train else (GALLERY if image else QUERY)
                 frame += int(rng.integers(10, 60))
-                yield _Shot(split, first + n, camera, frame, person)
+                yield _Shot(split, FIRST_IDENTITY[domain] + n, camera, frame, person)
     for n in range(spec.distractors + spec.junk):
-        distractor = n < spec.distractors
-        person = None if distractor and n % 3 == 0 else people[-1 - n % max(1, spec.junk)]
-        yield _Shot(GALLERY, 0 if distractor else -1, n % CAMERAS, 90100 + 25 * n, person)
+        is_distractor = n < spec.distractors
+        is_empty = is_distractor and n % 3 == 0  # a false detection with nobody in it
+        who = None if is_empty else people[known + n % _STRANGERS]
+        yield _Shot(GALLERY, 0 if is_distractor else -1, n % CAMERAS, 90100 + 25 * n, who)
 
 
 def _cameras_of(rng: np.random.Generator, number: int, spec: SyntheticSpec) -> list[int]:
     """The cameras that see a person; taking turns, so that every camera sees somebody."""
     count = int(rng.integers(*spec.cameras_per_identity, endpoint=True))
     turn = number % CAMERAS
-    others = [c for c in range(CAMERAS) if c != turn]
+    others = [camera for camera in range(CAMERAS) if camera != turn]
     return sorted([turn, *(int(c) for c in rng.choice(others, count - 1, replace=False))])

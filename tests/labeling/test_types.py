@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from fastreid_uda.errors import UserError
+from fastreid_uda.labeling.types import (
+    OUTLIER,
+    FeatureSet,
+    PseudoLabels,
+    class_centroids,
+    make_pseudo_labels,
+    renumber,
+)
+
+
+def test_renumber__closes_gaps_in_order_and_keeps_outliers():
+    labels, old = renumber(np.array([4, OUTLIER, 2, 4, 9], dtype=np.int64))
+    assert labels.tolist() == [1, OUTLIER, 0, 1, 2]
+    assert old.tolist() == [2, 4, 9]
+
+
+def test_renumber__all_outliers():
+    labels, old = renumber(np.full(3, OUTLIER))
+    assert labels.tolist() == [OUTLIER] * 3
+    assert len(old) == 0
+
+
+def test_class_centroids__are_normalised_means_of_the_class():
+    features = np.array([[1, 0], [0, 1], [1, 0], [0, -3]], dtype=np.float32)
+    labels = np.array([0, 0, OUTLIER, 2])
+    centroids = class_centroids(features, labels, num_classes=3)
+    assert centroids == pytest.approx(np.array([[0.5**0.5, 0.5**0.5], [0, 0], [0, -1]]))
+
+
+def test_class_centroids__equal_a_loop():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(40, 7)).astype(np.float32)
+    labels = rng.integers(-1, 5, size=40)
+    centroids = class_centroids(features, labels, 5)
+    for k in range(5):
+        mean = features[labels == k].astype(np.float64).mean(axis=0)
+        assert centroids[k] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
+
+
+def test_pseudo_labels__refuse_a_label_without_a_centroid():
+    with pytest.raises(ValueError, match=r"must lie in -1\.\.1"):
+        PseudoLabels(np.array([0, 2]), np.zeros((2, 3), np.float32), np.ones(2, np.float32))
+
+
+def test_drop__makes_outliers_without_weight_and_keeps_classes():
+    labels = make_pseudo_labels(np.array([0, 1, 1]), np.eye(3, dtype=np.float32))
+    dropped = labels.drop(np.array([True, False, False]))
+    assert dropped.labels.tolist() == [OUTLIER, 1, 1]
+    assert dropped.weights.tolist() == [0, 1, 1]
+    assert dropped.num_classes == 2
+    assert labels.labels.tolist() == [0, 1, 1]
+
+
+def test_feature_set__names_the_view_of_another_length():
+    views = {"global": np.zeros((3, 2), np.float32), "top": np.zeros((2, 2), np.float32)}
+    with pytest.raises(UserError, match="'top' has 2 rows"):
+        FeatureSet(views)
+
+
+def test_feature_set__counts_camera_ids():
+    with pytest.raises(UserError, match="camera_ids has shape"):
+        FeatureSet({"global": np.zeros((3, 2), np.float32)}, np.zeros(2, np.int64))
+
+
+def test_require_camera_ids__says_who_needs_them():
+    features = FeatureSet({"global": np.zeros((3, 2), np.float32)})
+    with pytest.raises(UserError, match="no camera ids, but X needs them"):
+        features.require_camera_ids("X needs them")
