@@ -245,20 +245,6 @@ def safe_pretrained_weights(module: types.ModuleType) -> None:
     _replace(module, "build_backbone", _loading_safely(module.build_backbone))
 
 
-def packaged_configs(module: types.ModuleType) -> None:
-    """FR modeling/backbones/regnet/regnet.py:568, effnet.py:253 open a path in `fastreid/`.
-
-    It is relative, so it is found only where the working directory is a checkout of fast-reid.
-    """
-    merge, root = module.cfg.merge_from_file, pathlib.Path(str(module.__file__)).parents[4]
-
-    def merge_from_file(path: str) -> None:
-        merge(path if os.path.exists(path) else str(root / path))
-
-    # Past CfgNode.__setattr__, which would make it a key of the config.
-    object.__setattr__(module.cfg, "merge_from_file", merge_from_file)
-
-
 def _allow_numpy() -> None:
     """Let `torch.load(weights_only=True)` accept numbers and numeric arrays of NumPy 1 and 2."""
     import numpy as np
@@ -309,6 +295,20 @@ def _allow_numpy_scalars_before_torch_2_4() -> None:
     allowed.update({f"numpy.{core}.multiarray.scalar": scalar for core in ("core", "_core")})
     # The milestones of torch's MultiStepLR are a Counter.
     allowed["collections.Counter"] = collections.Counter
+
+
+def packaged_configs(module: types.ModuleType) -> None:
+    """FR modeling/backbones/regnet/regnet.py:568, effnet.py:253 open a path in `fastreid/`.
+
+    It is relative, so it is found only where the working directory is a checkout of fast-reid.
+    """
+    merge, root = module.cfg.merge_from_file, pathlib.Path(str(module.__file__)).parents[4]
+
+    def merge_from_file(path: str) -> None:
+        merge(path if os.path.exists(path) else str(root / path))
+
+    # Past CfgNode.__setattr__, which would make it a key of the config.
+    object.__setattr__(module.cfg, "merge_from_file", merge_from_file)
 
 
 def euclidean_distance(module: types.ModuleType) -> None:

@@ -98,6 +98,8 @@ class KMeans:
     """A given number of clusters, every image in one of them.
 
     Everything that scikit-learn has a default for, and changes between versions, is explicit here.
+
+    Reference: Arthur and Vassilvitskii, "k-means++", SODA 2007.
     """
 
     uses_distances: ClassVar[bool] = False
