@@ -10,6 +10,7 @@ not import torch: what a mend needs is imported by the mend.
 
 from __future__ import annotations
 
+import codecs
 import collections
 import contextlib
 import functools
@@ -245,6 +246,10 @@ def safe_pretrained_weights(module: types.ModuleType) -> None:
     _replace(module, "build_backbone", _loading_safely(module.build_backbone))
 
 
+# What torch itself allows since 2.5: bytes (of NumPy numbers), the milestones of MultiStepLR.
+_PLAIN_VALUES = {"_codecs.encode": codecs.encode, "collections.Counter": collections.Counter}
+
+
 def _allow_numpy() -> None:
     """Let `torch.load(weights_only=True)` accept numbers and numeric arrays of NumPy 1 and 2."""
     import numpy as np
@@ -254,8 +259,9 @@ def _allow_numpy() -> None:
         def alias(*args: Any) -> Any:
             return function(*args)
 
-        # torch before 2.6 takes the name to allow from these two and from nowhere else.
-        alias.__module__, alias.__qualname__ = f"{package}.multiarray", function.__name__
+        # torch before 2.6 takes the name to allow from these and from nowhere else.
+        alias.__module__ = f"{package}.multiarray"
+        alias.__name__ = alias.__qualname__ = function.__name__
         return alias
 
     scalar: Any = np.float64(0).__reduce__()[0]
@@ -263,7 +269,7 @@ def _allow_numpy() -> None:
     numbers = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64"
     torch.serialization.add_safe_globals(
         [renamed(f, p) for f in (scalar, reconstruct) for p in ("numpy.core", "numpy._core")]
-        + [np.ndarray, np.dtype]
+        + [np.ndarray, np.dtype, *_PLAIN_VALUES.values()]
         + [type(np.dtype(number)) for number in numbers.split()]
     )
 
@@ -287,14 +293,9 @@ def _allow_numpy_scalars_before_torch_2_4() -> None:
     def scalar(dtype: Any, data: bytes) -> Any:
         return np.frombuffer(data, dtype.numpy_dtype)[0].item()
 
-    def encode(text: str, encoding: str) -> bytes:
-        return text.encode(encoding)
-
     allowed = _get_allowed_globals()  # cached by torch, so what is added stays
-    allowed.update({"numpy.dtype": dtype, "_codecs.encode": encode})
+    allowed.update({"numpy.dtype": dtype, **_PLAIN_VALUES})
     allowed.update({f"numpy.{core}.multiarray.scalar": scalar for core in ("core", "_core")})
-    # The milestones of torch's MultiStepLR are a Counter.
-    allowed["collections.Counter"] = collections.Counter
 
 
 def packaged_configs(module: types.ModuleType) -> None:

@@ -151,10 +151,10 @@ class PseudoLabelHook(HookBase):
 
     def _is_stable(self, record: dict[str, Any]) -> bool:
         uda, quality = self._cfg.UDA, record["quality"]
-        return (
-            quality.get("stability_ari", 0.0) > uda.STABLE_ARI
-            and quality["kept_change"] < uda.STABLE_CHANGE
-        )
+        if "stability_ari" not in quality:
+            return False  # the first round
+        ari, change = quality["stability_ari"], quality["kept_change"]
+        return ari > uda.STABLE_ARI and change < uda.STABLE_CHANGE
 
     def _write_labels(self, labeling: Labeling) -> None:
         """OUTPUT_DIR/labels/round_<r>.npz, in the form of tools/label_features.py."""

@@ -45,6 +45,20 @@ from .seeding import derive_seed, seed_all_generators
 logger = logging.getLogger(__name__)
 
 
+class EpochWriter(PeriodicWriter):
+    """Writes once per epoch and every `period` iterations in between.
+
+    fast-reid's hook also writes after the last iteration and then again after the epoch; its
+    printer divides by the iterations in between, which are none.
+    """
+
+    def after_step(self) -> None:
+        """Write if the period has passed."""
+        if (self.trainer.iter_in_round + 1) % self._period == 0:
+            for writer in self._writers:
+                writer.write()
+
+
 class UDATrainer(DefaultTrainer):
     """fast-reid's trainer for one list of images whose labels are replaced in each round.
 
@@ -109,12 +123,12 @@ class UDATrainer(DefaultTrainer):
         writers = self.build_writers()
         self.register_hooks(
             [
-                IterationTimer(),
+                IterationTimer(warmup_iter=0),
                 LearningRateHook(),
                 label_hook,
                 FreezeHook(cfg.UDA.FREEZE_EPOCHS),
                 RoundHook(),
-                PeriodicWriter(writers) if comm.is_main_process() else None,
+                EpochWriter(writers) if comm.is_main_process() else None,
             ]
         )
 
@@ -269,7 +283,7 @@ class UDATrainer(DefaultTrainer):
     def _check_finite(self, losses: Mapping[str, torch.Tensor]) -> None:
         finite = bool(torch.isfinite(torch.stack([x.detach() for x in losses.values()])).all())
         if not all_true(finite):
-            values = ", ".join(f"{name} {float(x):.4g}" for name, x in losses.items())
+            values = ", ".join(f"{name} {float(x.detach()):.4g}" for name, x in losses.items())
             raise UserError(
                 f"The loss is not finite in round {self.round}, epoch {self.epoch}, iteration "
                 f"{self.iter} ({values}); lower SOLVER.BASE_LR, and continue from the last "

@@ -43,7 +43,8 @@ class PseudoLabelHead(EmbeddingHead):
             weight = torch.randn(classes, self.feature_dim) * CLASSIFIER_STD
         else:
             (weight,) = centroids.values()
-        self.weight = nn.Parameter(weight.to(self.weight))
+        # A copy: training must not write into the centroids of the labels.
+        self.weight = nn.Parameter(weight.to(self.weight, copy=True))
         self.cls_layer.num_classes = classes
 
     def classifier_parameters(self) -> list[nn.Parameter]:

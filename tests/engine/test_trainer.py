@@ -1,0 +1,262 @@
+"""The trainer and its hooks on a tiny data set, in this process."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+import fastreid_uda.plugin  # noqa: F401
+from fastreid_uda.config import build_labeler
+from fastreid_uda.config_loading import load_config
+from fastreid_uda.data.build import load_training_images
+from fastreid_uda.engine import label_hooks
+from fastreid_uda.engine.checkpointing import load_checkpoint, load_weights, save_checkpoint
+from fastreid_uda.engine.label_hooks import PseudoLabelHook, TrueLabelHook
+from fastreid_uda.engine.trainer import UDATrainer
+from fastreid_uda.errors import UserError
+from fastreid_uda.labeling.pipeline import LabelingCollapse
+from tests.helpers import ROOT, TINY, write_market
+
+
+@pytest.fixture
+def market(tmp_path, monkeypatch):
+    write_market(tmp_path / "data")
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "data"))
+    return tmp_path
+
+
+def make_trainer(folder, *overrides, supervised=False, rounds=2, method="msplr"):
+    defaults = ["OUTPUT_DIR", str(folder / "out"), "MODEL.DEVICE", "cpu", "TEST.EVAL_PERIOD", "0",
+                "SOLVER.MAX_EPOCH", "2"]  # fmt: skip
+    path = str(ROOT / f"configs/Synthetic/{method}.yml")
+    cfg = load_config(path, [*TINY, *defaults, *overrides])
+    images = load_training_images(("Market1501",), cfg)
+    hook = TrueLabelHook() if supervised else PseudoLabelHook(build_labeler(cfg), cfg)
+    return UDATrainer(
+        cfg, images, stage="test", label_hook=hook, num_rounds=1 if supervised else rounds
+    )
+
+
+def state_of(trainer):
+    return {key: value.clone() for key, value in trainer.model.state_dict().items()}
+
+
+def differing(first, second):
+    return [key for key in second if key not in first or not torch.equal(first[key], second[key])]
+
+
+def test_supervised__every_trained_tensor_moves(market):
+    trainer = make_trainer(market, "UDA.FREEZE_EPOCHS", "0", supervised=True)
+    before = state_of(trainer)
+    trainer.train()
+    moved = set(differing(before, state_of(trainer)))
+    still = [name for name, p in trainer.model.named_parameters() if name not in moved]
+    assert still == []
+
+
+def test_freeze__only_the_classifier_moves_and_batch_norm_stands_still(market):
+    trainer = make_trainer(market, "UDA.FREEZE_EPOCHS", "2", rounds=1)
+    before = state_of(trainer)
+    trainer.train()
+    moved = set(differing(before, state_of(trainer)))
+    assert moved == {"heads.weight", "criteria.CenterLoss.table"}
+    assert all(p.requires_grad for p in trainer.model.parameters())
+
+
+def test_freeze__body_trains_afterwards(market):
+    trainer = make_trainer(market, "UDA.FREEZE_EPOCHS", "1", rounds=1)
+    before = state_of(trainer)
+    trainer.train()
+    assert "backbone.conv1.0.weight" in differing(before, state_of(trainer)) or len(
+        differing(before, state_of(trainer))
+    ) > len(list(trainer.model.named_parameters())) // 2
+
+
+def test_rounds__have_records_labels_and_a_new_optimizer(market):
+    trainer = make_trainer(market)
+    optimizers = []
+    renew = trainer._renew_optimizer
+    trainer._renew_optimizer = lambda: (renew(), optimizers.append(trainer.optimizer))
+    trainer.train()
+    assert [record["round"] for record in trainer.records] == [0, 1]
+    assert len({id(optimizer) for optimizer in optimizers}) == 2
+    for record in trainer.records:
+        assert record["kept"] + record["outliers"] == len(trainer.images)
+        assert set(record["seconds"]) == {
+            "extract", "normalize", "distances", "eps", "cluster", "refine",
+        }  # fmt: skip
+        assert "nmi" in record["quality"]
+    arrays = np.load(market / "out/labels/round_001.npz")
+    assert (arrays["labels/global"] == trainer.labels["global"].labels).all()
+    names = (market / "out/labels/images.txt").read_text().splitlines()
+    assert tuple(names) == trainer.images.paths
+
+
+def test_centroids__are_the_first_classifier(market, monkeypatch):
+    trainer = make_trainer(market, "UDA.CLASSIFIER_INIT", "centroids", rounds=1)
+    seen = {}
+    start = trainer.model.start_round
+
+    def spy(num_classes, centroids):
+        start(num_classes, centroids)
+        seen["weight"] = trainer.model.heads.weight.detach().clone()
+
+    monkeypatch.setattr(trainer.model, "start_round", spy)
+    trainer.train()
+    assert (seen["weight"].numpy() == trainer.labels["global"].centroids).all()
+
+
+def test_poisoned_identities__change_no_label_and_no_weight(market):
+    first = make_trainer(market)
+    first.train()
+    second = make_trainer(market)
+    poisoned = np.random.default_rng(0).permutation(first.images.identities)
+    object.__setattr__(second.images, "identities", poisoned)
+    second.train()
+    assert differing(first.model.state_dict(), second.model.state_dict()) == []
+    assert (first.labels["global"].labels == second.labels["global"].labels).all()
+    assert first.records[0]["quality"]["nmi"] != second.records[0]["quality"]["nmi"]
+
+
+def test_without_identities__adapts_and_leaves_scores_out(market):
+    trainer = make_trainer(market)
+    object.__setattr__(trainer.images, "identities", None)
+    trainer.train()
+    assert "nmi" not in trainer.records[0]["quality"]
+    assert trainer.records[0]["clusters"] >= 2
+
+
+def test_supervised_without_identities__says_so(market):
+    trainer = make_trainer(market, supervised=True)
+    object.__setattr__(trainer.images, "identities", None)
+    with pytest.raises(UserError, match="trains on identities, but its images have none"):
+        trainer.train()
+
+
+def test_seed__repeats_and_differs(market):
+    runs = []
+    for seed in ("3", "3", "4"):
+        trainer = make_trainer(market, "UDA.SEED", seed)
+        trainer.train()
+        runs.append(state_of(trainer))
+    assert differing(runs[0], runs[1]) == []
+    assert differing(runs[0], runs[2]) != []
+
+
+def test_workers__do_not_change_the_result(market):
+    runs = []
+    for workers in ("0", "2"):
+        trainer = make_trainer(market, "DATALOADER.NUM_WORKERS", workers, rounds=1)
+        trainer.train()
+        runs.append(state_of(trainer))
+    assert differing(*runs) == []
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2])
+@pytest.mark.parametrize("schedule", ["EpochWarmupMultiStepLR", "MultiStepLR"])
+def test_resume__after_any_epoch_repeats_bit_for_bit(market, stop_after, schedule):
+    overrides = ["SOLVER.SCHED", schedule, "SOLVER.STEPS", "[1]", "SOLVER.WARMUP_ITERS", "3",
+                 "UDA.CLUSTER.EPS", "None", "UDA.CLUSTER.RHO.FRACTION", "0.1"]  # fmt: skip
+    whole = make_trainer(market, *overrides, "OUTPUT_DIR", str(market / "whole"))
+    whole.train()
+    first = make_trainer(market, *overrides)
+    save = first.save
+
+    def save_and_stop(name):
+        save(name)
+        if name == "model_last.pth" and first.epoch == stop_after:
+            raise InterruptedError
+
+    first.save = save_and_stop
+    with pytest.raises(InterruptedError):
+        first.train()
+    second = make_trainer(market, *overrides)
+    assert second.resume()
+    assert second.start_epoch == stop_after + 1
+    second.train()
+    assert differing(whole.model.state_dict(), second.model.state_dict()) == []
+    assert (whole.labels["global"].labels == second.labels["global"].labels).all()
+    assert [r["eps"] for r in whole.records] == [r["eps"] for r in second.records]
+    assert whole.iter == second.iter
+
+
+def test_resume__other_images_are_refused(market):
+    trainer = make_trainer(market, rounds=1)
+    trainer.train()
+    next((market / "data").rglob("bounding_box_train/*.jpg")).unlink()
+    with pytest.raises(UserError, match="other training images"):
+        make_trainer(market).resume()
+
+
+def test_resume__without_a_checkpoint_starts_anew(market):
+    assert make_trainer(market).resume() is False
+
+
+def test_collapse__keeps_the_labels_once_then_raises(market, monkeypatch, caplog):
+    trainer = make_trainer(market, rounds=3)
+    label = PseudoLabelHook._label
+
+    def collapsing(self, features):
+        if self.trainer.round:
+            raise LabelingCollapse("View 'global': nothing left.")
+        return label(self, features)
+
+    monkeypatch.setattr(label_hooks.PseudoLabelHook, "_label", collapsing)
+    monkeypatch.setattr(logging.getLogger("fastreid_uda"), "propagate", True)
+    with pytest.raises(LabelingCollapse, match="Round 2: View 'global': nothing left"):
+        trainer.train()
+    assert "labels of the round before are used once more" in caplog.text
+    assert [record["round"] for record in trainer.records] == [0, 1]
+    assert (market / "out/model_last.pth").exists()
+
+
+def test_stable_labels__stop_the_run(market):
+    trainer = make_trainer(
+        market, "UDA.STABLE_ARI", "-2.0", "UDA.STABLE_CHANGE", "100.0", rounds=5
+    )
+    trainer.train()
+    assert len(trainer.records) == 1
+    assert "equal those of the round before" in trainer.stop_reason
+    assert (market / "out/model_final.pth").exists()
+
+
+def test_nan_loss__ends_with_round_and_iteration(market):
+    trainer = make_trainer(market, "SOLVER.BASE_LR", "1e30")
+    with pytest.raises(UserError, match=r"not finite|NaN or infinite"):
+        trainer.train()
+
+
+def test_load_weights__other_classes_fit_other_networks_do_not(market, tmp_path):
+    trainer = make_trainer(market, supervised=True)
+    trainer.train()
+    path = str(market / "out/model_final.pth")
+    other = make_trainer(market)
+    load_weights(other.model, path)
+    assert differing(trainer.model.backbone.state_dict(), other.model.backbone.state_dict()) == []
+    network = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.BACKBONE.DEPTH", "18x",
+               "MODEL.BACKBONE.FEAT_DIM", "512"]  # fmt: skip
+    with pytest.raises(UserError, match="of another architecture"):
+        load_weights(make_trainer(market, *network).model, path)
+    with pytest.raises(UserError, match="no such file"):
+        load_weights(other.model, "nowhere.pth")
+
+
+def test_checkpoint__truncated_or_unwritable(tmp_path):
+    path = str(tmp_path / "c.pth")
+    save_checkpoint(path, {"a": torch.ones(100)})
+    content = open(path, "rb").read()
+    with open(path, "wb") as file:
+        file.write(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"c\.pth cannot be read"):
+        load_checkpoint(path)
+
+
+def test_checkpoint__failing_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = str(tmp_path / "c.pth")
+    save_checkpoint(path, {"a": 1})
+    monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(UserError, match="cannot be written"):
+        save_checkpoint(path, {"a": 2})
+    assert load_checkpoint(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pth"]

@@ -1,0 +1,158 @@
+"""Every YAML merges, is legal and builds its parts; every key is read somewhere; mistakes are
+explained."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import fastreid_uda.plugin  # noqa: F401
+from fastreid_uda.config import build_labeler
+from fastreid_uda.config_loading import all_keys, base_chain, load_config, source_config
+from fastreid_uda.engine.trainer import UDATrainer
+from fastreid_uda.errors import UserError
+from tests.helpers import ROOT
+
+RECIPES = sorted((ROOT / "configs/Source").glob("*.yml"))
+CONFIGS = sorted(set((ROOT / "configs").rglob("*.yml")) - set(RECIPES))
+RUNNABLE = [path for path in CONFIGS if path.name != "Base-UDA.yml"]
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT / "configs"))
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=name_of)
+def test_config__merges_and_builds_its_labeler(path):
+    cfg = load_config(str(path))
+    labeler = build_labeler(cfg)
+    assert [type(refiner).__name__ for refiner in labeler.refiners] == list(cfg.UDA.REFINERS)
+    assert cfg.UDA.TARGET
+    assert cfg.OUTPUT_DIR.startswith("logs/")
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=name_of)
+def test_config__builds_its_network_and_recipe(path):
+    cfg = load_config(str(path), ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.DEVICE", "cpu"])
+    model = UDATrainer.build_model(cfg)
+    model.start_round({"global": 3}, None)
+    for stage in ("source", "supervised"):
+        recipe = source_config(cfg, stage)
+        assert recipe.MODEL.BACKBONE == cfg.MODEL.BACKBONE
+        assert recipe.MODEL.HEADS == cfg.MODEL.HEADS
+        assert recipe.UDA.FREEZE_EPOCHS == 0
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=name_of)
+def test_config__output_folder_is_its_own(path):
+    folders = [load_config(str(other)).OUTPUT_DIR for other in RUNNABLE]
+    assert folders.count(load_config(str(path)).OUTPUT_DIR) == 1
+
+
+def test_every_key__is_read_somewhere():
+    cfg = load_config(str(ROOT / "configs/Synthetic/baseline.yml"))
+    source = "\n".join(
+        path.read_text()
+        for path in (ROOT / "fastreid_uda").rglob("*.py")
+        if path.name != "config.py"
+    )
+    config = (ROOT / "fastreid_uda/config.py").read_text()
+    reading = source + config[config.index("def _build(") :]
+    generated = re.compile(r"^UDA\.(DISTANCE|CLUSTER|MSPLR|NPLP|SECRET|P2LR|INCLR)\.\w+(\.\w+)?$")
+    for key in all_keys(cfg.UDA, "UDA."):
+        name = key.rsplit(".", 1)[1]
+        if generated.match(key) and name not in ("NAME", "EPS", "EPS_RULE", "EPS_UPDATE"):
+            continue  # made from a constructor argument, which is read by definition
+        assert re.search(rf"\.{name}\b", reading), key
+
+
+def test_every_key__has_a_comment_in_the_docs():
+    text = (ROOT / "docs/config.md").read_text()
+    for key in all_keys(load_config(str(ROOT / "configs/Synthetic/baseline.yml")).UDA, "UDA."):
+        assert key in text, key
+
+
+@pytest.mark.parametrize("name", ["duke_to_market.yml"])
+def test_inheritance__from_outside_the_configs_folder(tmp_path, name):
+    own = tmp_path / name
+    own.write_text(f"_BASE_: {ROOT}/configs/Duke2Market/baseline.yml\nUDA:\n  ROUNDS: 7\n")
+    cfg = load_config(str(own))
+    assert cfg.UDA.ROUNDS == 7
+    assert Path(cfg.UDA.SOURCE.CONFIG) == ROOT / "configs/Source/mmt.yml"
+
+
+def test_overrides__win_over_files_and_reach_the_source_stage():
+    overrides = ["UDA.CLUSTER.NAME", "KMeans", "MODEL.BACKBONE.DEPTH", "34x",
+                 "UDA.SOURCE.OPTS", "['SOLVER.MAX_EPOCH', 3]"]  # fmt: skip
+    cfg = load_config(str(ROOT / "configs/Duke2Market/baseline.yml"), overrides)
+    assert type(build_labeler(cfg).clusterer).__name__ == "KMeans"
+    recipe = source_config(cfg, "source")
+    assert recipe.SOLVER.MAX_EPOCH == 3
+    assert recipe.MODEL.BACKBONE.DEPTH == "34x"
+    assert recipe.DATASETS.NAMES == ("DukeMTMC",)
+    assert source_config(cfg, "supervised").DATASETS.NAMES == ("Market1501",)
+
+
+@pytest.mark.parametrize(
+    "overrides,sentence",
+    [
+        (["UDA.CLUSTER.MIN_SAMPELS", "3"], r"UDA\.CLUSTER\.MIN_SAMPELS, which does not exist"),
+        (["UDA.ROUND", "3"], r"did you mean UDA\.ROUNDS\?"),
+        (["UDA.ROUNDS", "many"], r"UDA\.ROUNDS to a value that is not accepted"),
+        (["UDA.ROUNDS", "-1"], r"UDA\.ROUNDS is -1, but it must be 0 or more"),
+        (["UDA.TARGET", "()"], r"UDA\.TARGET is empty"),
+        (["UDA.REFINERS", "('P2RL',)"], r"UDA\.REFINERS is 'P2RL', but the known names are: .*MSPLR"),
+        (["UDA.CLUSTER.NAME", "Dbscan"], r"UDA\.CLUSTER\.NAME is 'Dbscan'.*DBSCAN, KMeans"),
+        (["UDA.CLUSTER.EPS", "-0.5"], r"UDA\.CLUSTER\.EPS"),
+        (["UDA.DISTANCE.NAME", "L1"], r"UDA\.DISTANCE\.NAME is 'L1'.*Cosine, Euclidean, Jaccard"),
+        (["UDA.DISTANCE.JACCARD.K1", "0"], r"UDA\.DISTANCE\.JACCARD\.K1"),
+        (["UDA.STAGES", "('adpat',)"], r"UDA\.STAGES is 'adpat'.*source, adapt, supervised"),
+        (["UDA.SOURCE.CONFIG", "nowhere.yml"], r"UDA\.SOURCE\.CONFIG is 'nowhere\.yml'"),
+        (["SOLVER.IMS_PER_BATCH", "62"], r"SOLVER\.IMS_PER_BATCH is 62.*multiple"),
+        (["UDA.ROUNDS"], "come in pairs"),
+        (["DATALOADER.NUM_WORKERS", "-1"], r"DATALOADER\.NUM_WORKERS is -1"),
+        (["UDA.CLASSIFIER_INIT", "zeros"], r"UDA\.CLASSIFIER_INIT is 'zeros'.*centroids, random"),
+    ],
+)
+def test_mistakes_on_the_command_line__are_explained(overrides, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load_config(str(ROOT / "configs/Duke2Market/baseline.yml"), overrides)
+
+
+@pytest.mark.parametrize(
+    "content,sentence",
+    [
+        ("UDA:\n  ROUNDZ: 3\n", "UDA.ROUNDZ, which does not exist"),
+        ("UDA: 3\n", "not accepted|does not exist"),
+        ("- a\n- b\n", "no YAML mapping"),
+        ("a: [\n", "no YAML file"),
+        ("_BASE_: other.yml\n", "other.yml does not exist"),
+        ("_BASE_: own.yml\n", "is its own _BASE_"),
+        ("UDA:\n  TARGET: 5\n", "not accepted"),
+    ],
+)
+def test_mistakes_in_a_file__are_explained(tmp_path, content, sentence):
+    own = tmp_path / "own.yml"
+    own.write_text(content)
+    with pytest.raises(UserError, match=sentence):
+        load_config(str(own))
+
+
+def test_missing_file__is_named():
+    with pytest.raises(UserError, match=r"nowhere\.yml does not exist"):
+        load_config("nowhere.yml")
+
+
+def test_base_chain__nearest_first():
+    chain = base_chain(str(ROOT / "configs/Market2Duke/msplr.yml"))
+    assert [Path(path).name for path in chain] == ["msplr.yml", "msplr.yml", "Base-UDA.yml"]
+
+
+@pytest.mark.parametrize("task,eps", [("Duke2Market", 0.42), ("Market2Duke", 0.35)])
+def test_msplr__presets_of_the_paper(task, eps):
+    cfg = load_config(str(ROOT / f"configs/{task}/msplr.yml"))
+    assert cfg.UDA.CLUSTER.EPS == eps
+    assert cfg.UDA.CLUSTER.DBSCAN.MIN_SAMPLES == 4
+    assert cfg.UDA.CAMERA_NORMALIZATION and cfg.UDA.DISTANCE.NAME == "Cosine"
+    assert cfg.MODEL.BACKBONE.WITH_IBN and cfg.SOLVER.MAX_EPOCH == 90
+    assert cfg.MODEL.LOSSES.CENTER.SCALE == 0.005 and cfg.UDA.FREEZE_EPOCHS == 20
