@@ -101,7 +101,10 @@ def test_overrides__win_over_files_and_reach_the_source_stage():
         (["UDA.ROUNDS", "many"], r"UDA\.ROUNDS to a value that is not accepted"),
         (["UDA.ROUNDS", "-1"], r"UDA\.ROUNDS is -1, but it must be 0 or more"),
         (["UDA.TARGET", "()"], r"UDA\.TARGET is empty"),
-        (["UDA.REFINERS", "('P2RL',)"], r"UDA\.REFINERS is 'P2RL', but the known names are: .*MSPLR"),
+        (
+            ["UDA.REFINERS", "('P2RL',)"],
+            r"UDA\.REFINERS is 'P2RL', but the known names are: .*MSPLR",
+        ),
         (["UDA.CLUSTER.NAME", "Dbscan"], r"UDA\.CLUSTER\.NAME is 'Dbscan'.*DBSCAN, KMeans"),
         (["UDA.CLUSTER.EPS", "-0.5"], r"UDA\.CLUSTER\.EPS"),
         (["UDA.DISTANCE.NAME", "L1"], r"UDA\.DISTANCE\.NAME is 'L1'.*Cosine, Euclidean, Jaccard"),
@@ -151,7 +154,7 @@ def test_base_chain__nearest_first():
 @pytest.mark.parametrize("task,eps", [("Duke2Market", 0.42), ("Market2Duke", 0.35)])
 def test_msplr__presets_of_the_paper(task, eps):
     cfg = load_config(str(ROOT / f"configs/{task}/msplr.yml"))
-    assert cfg.UDA.CLUSTER.EPS == eps
+    assert eps == cfg.UDA.CLUSTER.EPS
     assert cfg.UDA.CLUSTER.DBSCAN.MIN_SAMPLES == 4
     assert cfg.UDA.CAMERA_NORMALIZATION and cfg.UDA.DISTANCE.NAME == "Cosine"
     assert cfg.MODEL.BACKBONE.WITH_IBN and cfg.SOLVER.MAX_EPOCH == 90

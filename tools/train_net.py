@@ -2,23 +2,21 @@
 """Train on a source domain, adapt to a target domain, evaluate: see README.md."""
 
 import sys
+from pathlib import Path
 
-try:
-    import fastreid_uda
-except ModuleNotFoundError:
-    sys.exit("fastreid_uda is not installed; type `make venv` or `pip install -e .` in its folder.")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fastreid_uda.errors import UserError
+from fastreid_uda.errors import UserError, sentence
 
 
 def main(args):
     """One process of a run."""
     import fastreid_uda.plugin  # noqa: F401  registers data sets, networks and losses
     from fastreid_uda.engine.defaults import build_config, set_up_run
-    from fastreid_uda.engine.stages import check_datasets, evaluate_only, run_stages
+    from fastreid_uda.engine.stages import check_inputs, evaluate_only, run_stages
 
     cfg = build_config(args)
-    check_datasets(cfg)
+    check_inputs(cfg)
     set_up_run(cfg, args)
     if args.eval_only:
         return evaluate_only(cfg)
@@ -46,7 +44,7 @@ if __name__ == "__main__":
     try:
         run()
     except UserError as error:
-        print(f"error: {fastreid_uda.errors.sentence(error)}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("Interrupted; continue with --resume.", file=sys.stderr)

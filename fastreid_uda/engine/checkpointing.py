@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,10 +54,8 @@ def load_weights(model: nn.Module, path: str) -> None:
     """Load the network of another run into a model, whatever its number of classes.
 
     Raises:
-        UserError: the file is missing, damaged or of another architecture.
+        UserError: the file is damaged or of another architecture.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"MODEL.WEIGHTS is {path!r}, but there is no such file.")
     WeightsLoader(model).load(path, checkpointables=[])
 
 

@@ -21,8 +21,18 @@ from .trainer import UDATrainer
 logger = logging.getLogger(__name__)
 
 
-def check_datasets(cfg: Any) -> None:
-    """Load every data set of a run, so that a missing one is known before anything starts."""
+def check_inputs(cfg: Any) -> None:
+    """Look for the weights and load every data set of a run, before anything is written.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    for key, path in (
+        ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS),
+        ("MODEL.BACKBONE.PRETRAIN_PATH", cfg.MODEL.BACKBONE.PRETRAIN_PATH),
+    ):
+        if path and not os.path.isfile(path):
+            raise UserError(f"{key} is {path!r}, but there is no such file.")
     stages = cfg.UDA.STAGES
     names = list(cfg.DATASETS.TESTS)
     if "source" in stages and not cfg.MODEL.WEIGHTS:

@@ -394,6 +394,9 @@ class UDATrainer(DefaultTrainer):
         if len(cfg.DATASETS.TESTS) > 1:
             first = f"{cfg.DATASETS.TESTS[0]}/"
             scores |= {k.removeprefix(first): v for k, v in scores.items() if k.startswith(first)}
+        if scores:
+            shown = ", ".join(f"{name} {scores[name]:.2f}" for name in ("mAP", "Rank-1", "mINP"))
+            logger.info("Scores on %s: %s.", cfg.DATASETS.TESTS[0], shown)
         return scores
 
     def build_writers(self) -> list[Any]:

@@ -73,9 +73,7 @@ def test_relabel__several_views_keep_what_all_label(images):
     dataset = PseudoLabeledDataset(images, lambda image: torch.zeros(3, 2, 2))
     top = [n // 4 for n in range(24)]
     bottom = [OUTLIER if n < 6 else n // 6 for n in range(24)]
-    dataset.relabel(
-        {"top": label(top)["global"], "bottom": label(bottom)["global"]}
-    )
+    dataset.relabel({"top": label(top)["global"], "bottom": label(bottom)["global"]})
     assert dataset.kept.tolist() == list(range(6, 24))
     assert dataset[7]["targets"].tolist() == [1, 1]
     with pytest.raises(ValueError, match="outlier of this round"):

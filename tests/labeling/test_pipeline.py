@@ -23,7 +23,9 @@ def partition(labels):
     return {frozenset(np.flatnonzero(labels == k)) for k in set(labels.tolist()) - {OUTLIER}}
 
 
-@pytest.mark.parametrize("distance,eps", [(Jaccard(8, 2), 0.6), (Cosine(), 0.5), (Euclidean(), 1.0)])
+@pytest.mark.parametrize(
+    "distance,eps", [(Jaccard(8, 2), 0.6), (Cosine(), 0.5), (Euclidean(), 1.0)]
+)
 def test_pipeline__finds_separate_clusters(distance, eps):
     features, identities = make_features(noise=0.1)
     labeling = labeler(distance=distance, eps=FixedEps(eps), camera_normalization=True)(features)

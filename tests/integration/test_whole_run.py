@@ -1,0 +1,220 @@
+"""tools/train_net.py as a user types it: whole runs, kills, resumes, mistakes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.helpers import ROOT, TINY, read_summary, train_net, write_market
+
+CONFIG = ROOT / "configs/Synthetic/msplr.yml"
+OPTIONS = [*TINY, "SOLVER.MAX_EPOCH", "2", "SOLVER.CHECKPOINT_PERIOD", "1"]
+ENVIRONMENT = {"OMP_NUM_THREADS": "2"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_market(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """An uninterrupted run of all three stages."""
+    out = tmp_path_factory.mktemp("whole")
+    stages = ["UDA.STAGES", "('source', 'adapt', 'supervised')"]
+    process = train_net(CONFIG, "OUTPUT_DIR", str(out), *OPTIONS, *stages, data=data)
+    return out, process
+
+
+@pytest.mark.slow
+def test_run__writes_the_summary(whole):
+    out, _ = whole
+    summary = read_summary(out)
+    assert summary["method"] == "MSPLR"
+    assert (summary["source"], summary["target"], summary["seed"]) == ("Market1501",) * 2 + (0,)
+    for scores in (summary["direct_transfer"], summary["supervised"], *summary["rounds"]):
+        assert {"mAP", "Rank-1", "Rank-5", "Rank-10", "mINP"} <= set(scores)
+        assert 0 <= scores["mAP"] <= 100
+    assert [entry["round"] for entry in summary["rounds"]] == [0, 1]
+    for entry in summary["rounds"]:
+        assert {"clusters", "outliers", "kept", "eps", "seconds", "quality"} <= set(entry)
+    assert summary["last"] == summary["rounds"][-1]
+    assert summary["best"]["mAP"] == max(entry["mAP"] for entry in summary["rounds"])
+
+
+@pytest.mark.slow
+def test_run__shows_tables_and_no_bars_in_a_log(whole):
+    out, process = whole
+    assert "direct transfer" in process.stdout and "upper bound" in process.stdout
+    assert "it/s]" not in process.stdout + process.stderr
+    log = (out / "log.txt").read_text()
+    assert "Environment:" in log and "UDABaseline" in log and "it/s]" not in log
+    assert "Environment:" not in process.stdout
+
+
+@pytest.mark.slow
+def test_run__leaves_checkpoints_labels_and_events(whole):
+    out, _ = whole
+    names = {path.name for path in out.iterdir()}
+    expected = {"model_last.pth", "model_final.pth", "model_best.pth", "labels", "metrics.json"}
+    assert expected <= names and {"source", "supervised", "config.yaml"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not [name for name in names if name.startswith(".")], "temporary files"
+    metrics = (out / "metrics.json").read_text()
+    assert "labels/clusters" in metrics and "mAP" in metrics
+
+
+@pytest.mark.slow
+def test_second_run__uses_the_source_network_and_repeats(whole, data):
+    out, _ = whole
+    before = weights(out)
+    again = train_net(CONFIG, "OUTPUT_DIR", str(out), *OPTIONS, data=data)
+    assert "which exists" in again.stdout and "earlier run, which is replaced" in again.stdout
+    assert all(torch.equal(before[key], value) for key, value in weights(out).items())
+
+
+@pytest.mark.slow
+def test_eval_only__repeats_the_score(whole, data, tmp_path):
+    out, _ = whole
+    process = train_net(
+        CONFIG, "--eval-only", "OUTPUT_DIR", str(tmp_path), *OPTIONS,
+        "MODEL.WEIGHTS", str(out / "model_final.pth"), data=data,
+    )  # fmt: skip
+    assert f"mAP {read_summary(out)['last']['mAP']:.2f}" in process.stdout
+
+
+def weights(out):
+    return torch.load(out / "model_final.pth", weights_only=True)["model"]
+
+
+# when to kill: a file that has to be there, or a text that the log has to show
+MOMENTS = {
+    "in the source stage": ("source/model_last.pth", None),
+    "after the source stage": ("source/model_final.pth", None),
+    "as the first labeling starts": (None, "Stage adapt"),
+    "after the first labeling": ("labels/round_000.npz", None),
+    "in the middle of a round": ("model_last.pth", None),
+    "in the second round": ("labels/round_001.npz", None),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_kill_and_resume__repeats_bit_for_bit(whole, data, tmp_path, moment):
+    expected, _ = whole
+    file, text = MOMENTS[moment]
+    command = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", str(CONFIG)]
+    environment = os.environ | ENVIRONMENT | {"FASTREID_DATASETS": str(data)}
+    process = subprocess.Popen(
+        [*command, "OUTPUT_DIR", str(tmp_path), *OPTIONS],
+        env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    log = tmp_path / "log.txt"
+    while process.poll() is None and time.monotonic() < deadline:
+        if (file and (tmp_path / file).exists()) or (
+            text and log.exists() and text in log.read_text()
+        ):
+            break
+        time.sleep(0.005)
+    assert process.poll() is None, "the run ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    train_net(CONFIG, "--resume", "OUTPUT_DIR", str(tmp_path), *OPTIONS, data=data)
+    for name in ("round_000.npz", "round_001.npz"):
+        ours, theirs = (np.load(folder / "labels" / name) for folder in (tmp_path, expected))
+        assert all((ours[key] == theirs[key]).all() for key in theirs.files)
+    ours, theirs = weights(tmp_path), weights(expected)
+    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+    for ours, theirs in zip(
+        read_summary(tmp_path)["rounds"], read_summary(expected)["rounds"], strict=True
+    ):
+        assert ours | {"seconds": 0} == theirs | {"seconds": 0}
+
+
+@pytest.mark.slow
+def test_resume__of_a_finished_run_changes_nothing(whole, data):
+    out, _ = whole
+    before, summary = weights(out), read_summary(out)
+    train_net(CONFIG, "--resume", "OUTPUT_DIR", str(out), *OPTIONS, data=data)
+    assert all(torch.equal(before[key], value) for key, value in weights(out).items())
+    assert read_summary(out) == summary
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["baseline", "msplr"])
+def test_own_folder__without_identities_and_cameras(data, tmp_path, method):
+    for n, path in enumerate(sorted(data.rglob("bounding_box_train/*.jpg"))):
+        (tmp_path / "crops").mkdir(exist_ok=True)
+        Image.open(path).save(tmp_path / "crops" / f"{n:03d} ü.png")
+    out = tmp_path / "out"
+    options = ["UDA.TARGET", "('PersonFolder',)", "DATASETS.TESTS", "()", "UDA.STAGES", "('adapt',)",
+               "DATASETS.FOLDER.TRAIN", str(tmp_path / "crops"),
+               "UDA.CAMERA_NORMALIZATION", "False", "UDA.MSPLR.MIN_CAMERAS", "1"]  # fmt: skip
+    config = ROOT / f"configs/Synthetic/{method}.yml"
+    train_net(config, "OUTPUT_DIR", str(out), *OPTIONS, *options, data=data)
+    summary = read_summary(out)
+    assert summary["direct_transfer"] == {} and summary["best"] == {}
+    assert len(summary["rounds"]) == 2
+    assert "mAP" not in summary["last"] and "nmi" not in summary["last"]["quality"]
+
+
+@pytest.mark.slow
+def test_own_folder__msplr_without_cameras_says_so(data, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "b.png")
+    options = ["UDA.TARGET", "('PersonFolder',)", "DATASETS.TESTS", "()", "UDA.STAGES", "('adapt',)",
+               "DATASETS.FOLDER.TRAIN", str(tmp_path)]  # fmt: skip
+    process = train_net(
+        CONFIG, "OUTPUT_DIR", str(tmp_path / "out"), *OPTIONS, *options, data=data, check=False
+    )
+    assert process.returncode == 2
+    assert "UDA.CAMERA_NORMALIZATION needs them" in one_sentence(process)
+
+
+def one_sentence(process):
+    lines = process.stderr.strip().splitlines()
+    assert lines and lines[-1].startswith("error: "), process.stderr
+    assert "Traceback" not in process.stderr, process.stderr
+    return lines[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options,sentence",
+    [
+        (["UDA.ROUNDZ", "3"], "did you mean UDA.ROUNDS?"),
+        (["UDA.TARGET", "()"], "UDA.TARGET is empty"),
+        (["UDA.TARGET", "('Marked1501',)"], "'Marked1501' is not registered"),
+        (["DATASETS.NAMES", "('DukeMTMC',)"], "Data set DukeMTMC cannot be read"),
+        (["MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth"),
+        (["MODEL.BACKBONE.PRETRAIN", "True", "MODEL.BACKBONE.PRETRAIN_PATH", "no.pth"], "no.pth"),
+    ],
+)
+def test_mistakes__one_sentence_and_nothing_left_behind(data, tmp_path, options, sentence):
+    out = tmp_path / "out"
+    process = train_net(CONFIG, "OUTPUT_DIR", str(out), *OPTIONS, *options, data=data, check=False)
+    assert process.returncode == 2
+    assert sentence in one_sentence(process)
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_unreadable_image__is_named(tmp_path):
+    write_market(tmp_path / "data")
+    broken = sorted((tmp_path / "data").rglob("bounding_box_train/*.jpg"))[3]
+    broken.write_bytes(b"")
+    process = train_net(
+        CONFIG, "OUTPUT_DIR", str(tmp_path / "out"), *OPTIONS, data=tmp_path / "data", check=False
+    )
+    assert process.returncode == 2
+    assert f"{broken} cannot be read as an image" in one_sentence(process)
+    assert not list((tmp_path / "out").rglob("model_*.pth"))
