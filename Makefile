@@ -25,10 +25,10 @@ demo: $(READY)
 		UDA.STAGES "('source', 'adapt', 'supervised')" OUTPUT_DIR logs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 check: $(READY)
 	$(BIN)/ruff check .

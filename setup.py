@@ -1,4 +1,4 @@
-"""Packaging of fastreid_uda. fast-reid itself is installed with `pip install --no-deps`: see README.md."""
+"""Packaging of fastreid_uda. fast-reid itself is installed with --no-deps: see README.md."""
 
 import re
 from pathlib import Path
@@ -19,8 +19,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["fastreid_uda", "fastreid_uda.*"]),
-    # fastreid is not listed: its metadata pins torch 1.13.1, so it must be installed with --no-deps.
-    # The packages that it imports are listed instead.
+    # fastreid is not listed: its metadata pins torch 1.13.1, so it is installed with --no-deps, and
+    # the packages that it imports are listed instead.
     install_requires=[
         "torch>=2.1",
         "torchvision>=0.16",
@@ -42,6 +42,7 @@ setup(
         "gpu": ["faiss-gpu>=1.14"],
         "dev": [
             "pytest>=7.4",
+            "pytest-xdist>=3.5",
             "hypothesis>=6.80",
             "ruff>=0.17,<0.18",
             "mypy>=1.10",

@@ -1,9 +1,10 @@
 """The pseudo-label stage against fast-reid's own code, side by side in one run (A B A B).
 
-Ours: sparse k-reciprocal Jaccard and DBSCAN on its graph. fast-reid's: compute_jaccard_distance with
-search_option=3 (CPU) and scikit-learn's DBSCAN on the dense matrix, with torch on the number of threads
-that suits it best (tried first on 1,000 images). Each measurement is a fresh process; memory is counted
-above imports and features. Features are synthetic: identity centres on a sphere, camera shifts, noise.
+Ours: sparse k-reciprocal Jaccard and DBSCAN on its graph. fast-reid's: compute_jaccard_distance
+with search_option=3 (CPU) and scikit-learn's DBSCAN on the dense matrix, with torch on the number
+of threads that suits it best (tried first on 1,000 images). Each measurement is a fresh process;
+memory is counted above imports and features. Features are synthetic: identity centres on a sphere,
+camera shifts, noise.
 """
 
 from __future__ import annotations
@@ -94,14 +95,14 @@ def compare(images: int, dim: int, rounds: int) -> None:
         for who in runs:
             runs[who].append(measured(who, images, dim, threads))
     ratios = [b["seconds"] / a["seconds"] for a, b in zip(*runs.values(), strict=True)]
-    rows = [
-        [who, *(f"{statistics.median(r[key] for r in results):.1f}" for key in
-                ("seconds", "extra_mb", "clusters")), ", ".join(f"{r['seconds']:.1f}" for r in results)]
-        for who, results in runs.items()
-    ]  # fmt: skip
+    rows = []
+    for who, results in runs.items():
+        medians = [statistics.median(r[key] for r in results) for key in ("seconds", "extra_mb")]
+        times = ", ".join(f"{r['seconds']:.1f}" for r in results)
+        rows.append([who, *medians, results[0]["clusters"], times])
     same = len({r["labels"] for results in runs.values() for r in results}) == 1
     print(f"{images} x {dim}, k1 {K1}, k2 {K2}, eps {EPS}; fast-reid on {threads} torch thread(s)")
-    print(tabulate(rows, ["", "seconds", "extra MB", "clusters", "all seconds"]))
+    print(tabulate(rows, ["", "seconds", "extra MB", "clusters", "all seconds"], floatfmt=".1f"))
     print(f"ratio of the pairs: {', '.join(f'{r:.1f}' for r in ratios)}; labels equal: {same}\n")
 
 

@@ -1,4 +1,4 @@
 import os
 
-# Two workers of pytest, or a test and its subprocess, must not fight for the cores.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# The networks of the tests are too small for threads, and the workers of pytest share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")

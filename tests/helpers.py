@@ -1,6 +1,7 @@
 """Small features, images and runs for the tests."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,8 @@ TINY = [
     "DATASETS.NAMES", "('Market1501',)", "UDA.TARGET", "('Market1501',)",
     "DATASETS.TESTS", "('Market1501',)",
     "MODEL.BACKBONE.NAME", "build_shufflenetv2_backbone", "MODEL.BACKBONE.DEPTH", "0.5x",
-    "MODEL.BACKBONE.FEAT_DIM", "1024", "INPUT.SIZE_TRAIN", "[32, 32]", "INPUT.SIZE_TEST", "[32, 32]",
+    "MODEL.BACKBONE.FEAT_DIM", "1024",
+    "INPUT.SIZE_TRAIN", "[32, 32]", "INPUT.SIZE_TEST", "[32, 32]",
     "SOLVER.IMS_PER_BATCH", "16", "UDA.ROUNDS", "2", "UDA.ITERS_PER_EPOCH", "2",
     "UDA.CLUSTER.EPS", "0.1", "UDA.CLUSTER.DBSCAN.MIN_SAMPLES", "2",
     "UDA.SOURCE.OPTS", "['SOLVER.MAX_EPOCH', 2, 'UDA.ITERS_PER_EPOCH', 2]",
@@ -62,12 +64,11 @@ TINY = [
 
 def train_net(config, *overrides, data=None, timeout=300, check=True):
     """Run tools/train_net.py; the finished process with its output as text."""
-    environment = {"FASTREID_DATASETS": str(data or "datasets"), "OMP_NUM_THREADS": "2"}
-    import os
-
+    environment = os.environ | {"FASTREID_DATASETS": str(data or "datasets")}
+    tool = str(ROOT / "tools/train_net.py")
     process = subprocess.run(
-        [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", str(config), *overrides],
-        capture_output=True, text=True, timeout=timeout, env=os.environ | environment, cwd=ROOT,
+        [sys.executable, tool, "--config-file", str(config), *overrides],
+        capture_output=True, text=True, timeout=timeout, env=environment, cwd=ROOT,
     )  # fmt: skip
     if check and process.returncode:
         raise AssertionError(f"exit {process.returncode}\n{process.stdout}\n{process.stderr}")

@@ -17,7 +17,7 @@ from fastreid_uda.files import atomic_write
 from fastreid_uda.memory import peak_rss_mb
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
@@ -27,8 +27,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--config-file", required=True, metavar="FILE", help="the config of a method")
     add("--round", type=int, default=0, metavar="R", help="the round, from 0 (default: 0)")
     add("--out", required=True, metavar="LABELS.npz", help="the file to write")
-    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides of config keys")
-    return parser.parse_args()
+    add("opts", nargs="*", metavar="KEY VALUE", help="overrides of config keys")
+    return parser.parse_intermixed_args(arguments)
 
 
 def label(args: argparse.Namespace) -> dict:
@@ -52,9 +52,15 @@ def label(args: argparse.Namespace) -> dict:
     return report | {"peak_rss_mb": peak_rss_mb()}
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code."""
     try:
-        print(json.dumps(label(parse_arguments())))
+        print(json.dumps(label(parse_arguments(arguments))))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastreid.engine.defaults import DefaultTrainer
-from fastreid.engine.hooks import IterationTimer, PeriodicWriter
+from fastreid.engine.hooks import IterationTimer
 from fastreid.engine.train_loop import HookBase, TrainerBase
 from fastreid.evaluation.testing import flatten_results_dict
 from fastreid.modeling.meta_arch import build_model
@@ -28,35 +28,16 @@ from ..data.transforms import build_transforms
 from ..errors import UserError
 from ..evaluation.reid_evaluator import BlockwiseReidEvaluator
 from ..labeling.types import PseudoLabels
-from .checkpointing import (
-    LAST,
-    labels_from_state,
-    labels_to_state,
-    load_checkpoint,
-    save_checkpoint,
-)
 from .distributed import all_true
+from .epoch_writer import EpochWriter
 from .feature_extraction import ProgressLoader
 from .freeze_hook import FreezeHook
 from .learning_rate import EPOCH_SCHEDULE, LearningRateHook, build_scheduler, scheduler_state
 from .round_hook import RoundHook
+from .run_state import resume_run, save_run
 from .seeding import derive_seed, seed_all_generators
 
 logger = logging.getLogger(__name__)
-
-
-class EpochWriter(PeriodicWriter):
-    """Writes once per epoch and every `period` iterations in between.
-
-    fast-reid's hook also writes after the last iteration and then again after the epoch; its
-    printer divides by the iterations in between, which are none.
-    """
-
-    def after_step(self) -> None:
-        """Write if the period has passed."""
-        if (self.trainer.iter_in_round + 1) % self._period == 0:
-            for writer in self._writers:
-                writer.write()
 
 
 class UDATrainer(DefaultTrainer):
@@ -312,65 +293,14 @@ class UDATrainer(DefaultTrainer):
             scalars.pop("data_time")
             self.storage.put_scalars(total_loss=sum(scalars.values()), **scalars)
 
-    # -- checkpoints -----------------------------------------------------------------------------
-
     def save(self, name: str) -> None:
         """Write everything the run needs to go on after the epochs done so far."""
-        if not comm.is_main_process():
-            return
-        state = {
-            "model": self.model.state_dict(),
-            "epoch": self.epoch,
-            "iter": self.iter,
-            "round_start_iter": self.round_start_iter,
-            "records": self.records,
-            "memory": self.memory,
-            "labels": labels_to_state(self.labels),
-            "images": self.images.digest,
-            "seed": self.cfg.UDA.SEED,
-        }
-        if name == LAST:
-            state["optimizer"] = self.optimizer.state_dict()
-            state["scheduler"] = scheduler_state(self.scheduler)
-            if self.grad_scaler is not None:
-                state["grad_scaler"] = self.grad_scaler.state_dict()
-        save_checkpoint(os.path.join(self.cfg.OUTPUT_DIR, name), state)
-        if name == LAST:
-            with open(os.path.join(self.cfg.OUTPUT_DIR, "last_checkpoint"), "w") as file:
-                file.write(name)
+        if comm.is_main_process():
+            save_run(self, name)
 
     def resume(self) -> bool:
-        """Go on from the last checkpoint of OUTPUT_DIR, if there is one.
-
-        Returns:
-            Whether there was one.
-
-        Raises:
-            UserError: the checkpoint is damaged or of other images.
-        """
-        path = os.path.join(self.cfg.OUTPUT_DIR, LAST)
-        if not os.path.isfile(path):
-            return False
-        state = load_checkpoint(path)
-        if state["images"] != self.images.digest:
-            raise UserError(
-                f"{path} was made with other training images; restore the data set, or start "
-                "without --resume."
-            )
-        self.records, self.memory = state["records"], state["memory"]
-        self.epoch = state["epoch"]
-        self.iter = state["round_start_iter"]
-        self.start_round(labels_from_state(state["labels"]), use_centroids=False)
-        self.iter = self.start_iter = state["iter"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for name, scheduler in self.scheduler.items():
-            scheduler.load_state_dict(state["scheduler"][name])
-        if self.grad_scaler is not None and "grad_scaler" in state:
-            self.grad_scaler.load_state_dict(state["grad_scaler"])
-        self.start_epoch = state["epoch"] + 1
-        logger.info("Resuming %s after epoch %d from %s.", self.stage, state["epoch"], path)
-        return True
+        """Go on from the last checkpoint of OUTPUT_DIR; returns whether there was one."""
+        return resume_run(self)
 
     # -- evaluation, as fast-reid's trainer has it -------------------------------------------------
 

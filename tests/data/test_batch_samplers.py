@@ -25,7 +25,7 @@ def indices(batch):
 )
 def test_identity_batches__are_groups_of_k_of_different_identities(counts, seed, cameras):
     rng = np.random.default_rng(seed)
-    targets = rng.permutation(np.repeat(np.arange(len(counts)), counts).tolist() + [-1, -1])
+    targets = rng.permutation([*np.repeat(np.arange(len(counts)), counts), -1, -1])
     camera_ids = rng.integers(cameras, size=len(targets))
     batches = list(sampler(targets, camera_ids, seed=seed))
     assert len(batches) == 6

@@ -1,5 +1,6 @@
 """tools/label_features.py as a user types it."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -15,10 +16,23 @@ MSPLR = str(ROOT / "configs/Synthetic/msplr.yml")
 FEW = ["UDA.DISTANCE.JACCARD.K1", "8", "UDA.CLUSTER.DBSCAN.MIN_SAMPLES", "2"]
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True
-    )
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("label_features", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(tool, capsys):
+    """The tool in this process; the finished call as subprocess gives it."""
+
+    def call(*arguments):
+        code = tool.main(list(map(str, arguments)))
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture
@@ -30,7 +44,7 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize("config", [BASELINE, MSPLR])
-def test_labels__file_and_line(saved, config):
+def test_labels__file_and_line(run, saved, config):
     path, out = saved
     process = run(path, "--config-file", config, "--out", out, *FEW)
     assert process.returncode == 0, process.stderr
@@ -47,7 +61,7 @@ def test_labels__file_and_line(saved, config):
     assert line["quality"]["purity"] > 0.9
 
 
-def test_labels__repeat_bit_for_bit(saved):
+def test_labels__repeat_bit_for_bit(run, saved):
     path, out = saved
     other = out.with_name("again.npz")
     for target in (out, other):
@@ -77,7 +91,7 @@ X = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
         ({"global": X}, "UDA.MSPLR"),
     ],
 )
-def test_bad_arrays__one_sentence_and_code_2(tmp_path, arrays, sentence):
+def test_bad_arrays__one_sentence_and_code_2(run, tmp_path, arrays, sentence):
     write(tmp_path / "f.npz", **arrays)
     out = tmp_path / "l.npz"
     process = run(
@@ -96,19 +110,26 @@ def test_bad_arrays__one_sentence_and_code_2(tmp_path, arrays, sentence):
         (["--config-file", BASELINE, "--round", "99"], "--round is 99"),
     ],
 )
-def test_bad_arguments__one_sentence(saved, arguments, sentence):
+def test_bad_arguments__one_sentence(run, saved, arguments, sentence):
     path, out = saved
     process = run(path, "--out", out, *arguments)
     assert process.returncode == 2 and sentence in process.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 truncated", b"text"])
-def test_no_npz__one_sentence(tmp_path, content):
+def test_no_npz__one_sentence(run, tmp_path, content):
     (tmp_path / "f.npz").write_bytes(content)
     process = run(tmp_path / "f.npz", "--config-file", BASELINE, "--out", tmp_path / "l.npz")
     assert process.returncode == 2 and "not an .npz file" in process.stderr
 
 
-def test_missing_file__one_sentence(tmp_path):
+def test_as_typed__in_a_process_of_its_own(saved):
+    path, out = saved
+    command = [sys.executable, TOOL, path, "--config-file", BASELINE, "--round", "1", "--out", out]
+    done = subprocess.run([*map(str, command), *FEW], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["clusters"] == 12
+
+
+def test_missing_file__one_sentence(run, tmp_path):
     process = run(tmp_path / "no.npz", "--config-file", BASELINE, "--out", tmp_path / "l.npz")
     assert process.returncode == 2 and "no such file" in process.stderr
