@@ -1,8 +1,13 @@
 #!/usr/bin/env python
 """Train on a source domain, adapt to a target domain, evaluate: see README.md."""
 
+import os
 import sys
 from pathlib import Path
+
+# Threads that wait for others sleep instead of spinning: 8 % slower on an idle machine (two cores),
+# three times faster on one that is shared with another job.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

@@ -23,6 +23,9 @@ from .feature_extraction import check_finite, extract_features, progress_bar
 
 logger = logging.getLogger(__name__)
 
+SAME_LABELS = ("clusters", "outliers", "kept", "eps", "near_eps", "seconds", "quality")
+"""Entries of a round's record that also hold for a round that uses its labels again."""
+
 
 class TrueLabelHook(HookBase):
     """Labels every image with its identity, once: supervised training."""
@@ -105,7 +108,9 @@ class PseudoLabelHook(HookBase):
                 "Round %d: %s The labels of the round before are used once more.",
                 trainer.round, collapse,
             )  # fmt: skip
-            trainer.memory |= {"collapsed": True, "round": {"collapsed": str(collapse)}}
+            same = trainer.records[-1] if trainer.records else {}
+            kept = {name: same[name] for name in SAME_LABELS if name in same}
+            trainer.memory |= {"collapsed": True, "round": kept | {"collapsed": str(collapse)}}
             return None
 
     def _label(self, features: FeatureSet) -> Labeling:

@@ -59,10 +59,11 @@ def test_supervised__every_trained_tensor_moves(market):
 def test_freeze__only_the_classifier_moves_and_batch_norm_stands_still(market):
     trainer = make_trainer(market, "UDA.FREEZE_EPOCHS", "2", rounds=1)
     before = state_of(trainer)
+    trainable = [p.requires_grad for p in trainer.model.parameters()]
     trainer.train()
     moved = set(differing(before, state_of(trainer)))
     assert moved == {"heads.weight", "criteria.CenterLoss.table"}
-    assert all(p.requires_grad for p in trainer.model.parameters())
+    assert [p.requires_grad for p in trainer.model.parameters()] == trainable
 
 
 def test_freeze__body_trains_afterwards(market):

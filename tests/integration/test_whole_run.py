@@ -14,7 +14,7 @@ from PIL import Image
 from tests.helpers import ROOT, TINY, read_summary, train_net, write_market
 
 CONFIG = ROOT / "configs/Synthetic/msplr.yml"
-OPTIONS = [*TINY, "SOLVER.MAX_EPOCH", "2", "SOLVER.CHECKPOINT_PERIOD", "1"]
+OPTIONS = [*TINY, "SOLVER.MAX_EPOCH", "2", "SOLVER.CHECKPOINT_PERIOD", "1", "TEST.EVAL_PERIOD", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -218,4 +218,4 @@ def test_unreadable_image__is_named(tmp_path):
     )
     assert process.returncode == 2
     assert f"{broken} cannot be read as an image" in one_sentence(process)
-    assert not list((tmp_path / "out").rglob("model_*.pth"))
+    assert not list((tmp_path / "out").glob("model_*.pth"))
