@@ -28,6 +28,8 @@ class WeightsLoader(Checkpointer):
     backbone does not fit is refused.
     """
 
+    path = "MODEL.WEIGHTS"
+
     def _load_model(self, checkpoint: Any) -> Any:
         if not isinstance(checkpoint, dict) or "model" not in checkpoint:
             # A plain state dict, as torchvision and many repositories save it.
@@ -44,8 +46,9 @@ class WeightsLoader(Checkpointer):
         fitting = sum(shapes.get(key) == tuple(own[key].shape) for key in backbone)
         if fitting < len(backbone):
             raise UserError(
-                f"MODEL.WEIGHTS fits {fitting} of {len(backbone)} backbone tensors only: it is of "
-                "another architecture; set MODEL.BACKBONE.* to that of the weights."
+                f"{self.path} fits {fitting} of {len(backbone)} backbone tensors only: it is of "
+                "another architecture; set MODEL.BACKBONE.* to that of the weights, or remove the "
+                "file if it is the source network of an earlier config."
             )
         return super()._load_model(checkpoint)
 
@@ -56,7 +59,9 @@ def load_weights(model: nn.Module, path: str) -> None:
     Raises:
         UserError: the file is damaged or of another architecture.
     """
-    WeightsLoader(model).load(path, checkpointables=[])
+    loader = WeightsLoader(model)
+    loader.path = path
+    loader.load(path, checkpointables=[])
 
 
 def save_checkpoint(path: str, state: Mapping[str, Any]) -> None:

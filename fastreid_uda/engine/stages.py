@@ -13,7 +13,7 @@ from ..config import build_labeler, method_name
 from ..config_loading import source_config
 from ..data.build import load_dataset, load_training_images
 from ..errors import UserError
-from .checkpointing import BEST, FINAL, LAST, load_weights
+from .checkpointing import BEST, FINAL, LAST, load_checkpoint, load_weights
 from .label_hooks import PseudoLabelHook, TrueLabelHook
 from .summary import RunSummary, results_table, rounds_table
 from .trainer import UDATrainer
@@ -97,8 +97,14 @@ def _train_supervised(cfg: Any, stage: str, resume: bool) -> str:
     final = os.path.join(cfg.OUTPUT_DIR, FINAL)
     if os.path.isfile(final):
         logger.info("Stage %s: using %s, which exists.", stage, final)
+        seed = load_checkpoint(final).get("seed")
+        if seed != cfg.UDA.SEED:
+            logger.warning(
+                "%s was trained with UDA.SEED %s, not %s; remove it, or change OUTPUT_DIR, to "
+                "train it anew.", final, seed, cfg.UDA.SEED,
+            )  # fmt: skip
         return final
-    _forget_earlier_run(cfg.OUTPUT_DIR, resume)
+    _set_earlier_run_aside(cfg.OUTPUT_DIR, resume)
     images = load_training_images(cfg.DATASETS.NAMES, cfg)
     trainer = UDATrainer(cfg, images, stage=stage, label_hook=TrueLabelHook())
     if resume:
@@ -109,7 +115,7 @@ def _train_supervised(cfg: Any, stage: str, resume: bool) -> str:
 
 def _adapt(cfg: Any, summary: RunSummary, resume: bool) -> None:
     """All rounds of adaptation."""
-    _forget_earlier_run(cfg.OUTPUT_DIR, resume)
+    _set_earlier_run_aside(cfg.OUTPUT_DIR, resume)
     images = load_training_images(cfg.UDA.TARGET, cfg)
 
     def on_round_end(records: list[dict[str, Any]]) -> None:
@@ -159,20 +165,21 @@ def _scores_of(cfg: Any, weights: str) -> dict[str, float]:
     return UDATrainer.evaluate(cfg, model)
 
 
-def _forget_earlier_run(output_dir: str, resume: bool) -> None:
-    """Without --resume a stage begins anew: remove what an earlier run left in its folder."""
+def _set_earlier_run_aside(output_dir: str, resume: bool) -> None:
+    """Without --resume a stage begins anew: move what an earlier run left into a subfolder."""
     if resume or not comm.is_main_process():
         return
     left = [name for name in (LAST, BEST, FINAL, "last_checkpoint", "labels", "metrics.json")
             if os.path.exists(os.path.join(output_dir, name))]  # fmt: skip
-    if left:
-        logger.warning(
-            "%s holds an earlier run, which is replaced (%s); use --resume to continue one.",
-            output_dir, ", ".join(left),
-        )  # fmt: skip
+    if not left:
+        return
+    number = 1
+    while os.path.exists(aside := os.path.join(output_dir, f"earlier_run_{number}")):
+        number += 1
+    os.makedirs(aside)
     for name in left:
-        path = os.path.join(output_dir, name)
-        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+        shutil.move(os.path.join(output_dir, name), aside)
+    logger.warning("Starting anew; the run that was here is in %s (--resume continues one).", aside)
 
 
 def _update(summary: RunSummary, **entries: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from ..errors import UserError
 from ..files import atomic_write
 
 SCORES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
@@ -28,8 +29,11 @@ class RunSummary:
     def load(self) -> None:
         """Take over what an interrupted run has found, if its file is there."""
         if os.path.isfile(self._path):
-            with open(self._path, encoding="utf-8") as file:
-                self.content = json.load(file) | self.content
+            try:
+                with open(self._path, encoding="utf-8") as file:
+                    self.content = json.load(file) | self.content
+            except json.JSONDecodeError as error:
+                raise UserError(f"{self._path} is damaged ({error}); remove it.") from error
 
     def update(self, **entries: Any) -> None:
         """Set entries and write the file."""

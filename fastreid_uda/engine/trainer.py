@@ -89,6 +89,16 @@ class UDATrainer(DefaultTrainer):
         )
         seed_all_generators(derive_seed(cfg.UDA.SEED, stage, "model"))
         self.model = self.build_model(cfg)
+        if not hasattr(self.model, "start_round"):
+            raise UserError(
+                f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, which cannot take new "
+                "classes in each round; set it to UDABaseline."
+            )
+        if not hasattr(self.model.heads, "reset_classifiers"):
+            raise UserError(
+                f"MODEL.HEADS.NAME is {cfg.MODEL.HEADS.NAME}, which cannot take new classes in "
+                "each round; set it to PseudoLabelHead."
+            )
         self.model.train()
         self.dataset = PseudoLabeledDataset(images, build_transforms(cfg, is_train=True))
         self.start_epoch = self.epoch = 0
@@ -181,7 +191,7 @@ class UDATrainer(DefaultTrainer):
                 group["lr"] = old_group["lr"]
         self._amp = self.cfg.SOLVER.AMP.ENABLED
         on_gpu = self.model.device.type == "cuda"
-        self.grad_scaler = torch.cuda.amp.GradScaler(enabled=True) if self._amp and on_gpu else None
+        self.grad_scaler = make_grad_scaler() if self._amp and on_gpu else None
         self.wrap_model()
 
     def wrap_model(self) -> None:
@@ -357,3 +367,10 @@ class UDATrainer(DefaultTrainer):
                 f"{' '.join(str(error).split())[:200]}); set MODEL.BACKBONE.PRETRAIN_PATH to a "
                 "file, or MODEL.BACKBONE.PRETRAIN False to train from scratch."
             ) from error
+
+
+def make_grad_scaler() -> Any:
+    """Loss scaling for float16 on a GPU, under the name it has in this version of torch."""
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler("cuda")
+    return torch.cuda.amp.GradScaler()

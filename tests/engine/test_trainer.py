@@ -242,6 +242,18 @@ def test_load_weights__other_classes_fit_other_networks_do_not(market, tmp_path)
         load_weights(make_trainer(market, *network).model, path)
 
 
+@pytest.mark.parametrize(
+    "key,value,advice",
+    [
+        ("MODEL.META_ARCHITECTURE", "Baseline", "UDABaseline"),
+        ("MODEL.HEADS.NAME", "EmbeddingHead", "PseudoLabelHead"),
+    ],
+)
+def test_parts_with_fixed_classes__are_refused(market, key, value, advice):
+    with pytest.raises(UserError, match=f"{key} is {value}.*set it to {advice}"):
+        make_trainer(market, key, value)
+
+
 def test_checkpoint__truncated_or_unwritable(tmp_path):
     path = str(tmp_path / "c.pth")
     save_checkpoint(path, {"a": torch.ones(100)})

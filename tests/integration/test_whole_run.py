@@ -76,7 +76,8 @@ def test_second_run__uses_the_source_network_and_repeats(whole, data):
     out, _ = whole
     before = weights(out)
     again = train_net(CONFIG, "OUTPUT_DIR", str(out), *OPTIONS, data=data)
-    assert "which exists" in again.stdout and "earlier run, which is replaced" in again.stdout
+    assert "which exists" in again.stdout and "Starting anew" in again.stdout
+    assert (out / "earlier_run_1/model_final.pth").exists()
     assert all(torch.equal(before[key], value) for key, value in weights(out).items())
 
 
