@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import time
@@ -199,10 +200,13 @@ class UDATrainer(DefaultTrainer):
         self._module = self.model
         if comm.get_world_size() > 1:
             on_gpu = self.model.device.type == "cuda"
+            # Every process keeps its own batch statistics; torch 2.15 renamed the argument.
+            known = inspect.signature(DistributedDataParallel).parameters
+            sync = (
+                "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+            )
             self._module = DistributedDataParallel(
-                self.model,
-                device_ids=[comm.get_local_rank()] if on_gpu else None,
-                broadcast_buffers=False,
+                self.model, device_ids=[comm.get_local_rank()] if on_gpu else None, **{sync: False}
             )
 
     # -- the loop --------------------------------------------------------------------------------
@@ -364,7 +368,7 @@ class UDATrainer(DefaultTrainer):
             wanted = backbone.PRETRAIN_PATH or f"of {backbone.NAME} {backbone.DEPTH}"
             raise UserError(
                 f"The ImageNet weights {wanted} cannot be had ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:200]}); set MODEL.BACKBONE.PRETRAIN_PATH to a "
+                f"{' '.join(str(error).split())[:80]}); set MODEL.BACKBONE.PRETRAIN_PATH to a "
                 "file, or MODEL.BACKBONE.PRETRAIN False to train from scratch."
             ) from error
 
