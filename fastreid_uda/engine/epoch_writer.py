@@ -14,6 +14,7 @@ class EpochWriter(PeriodicWriter):
 
     def after_step(self) -> None:
         """Write if the period has passed."""
-        if (self.trainer.iter_in_round + 1) % self._period == 0:
+        done = self.trainer.iter_in_round + 1
+        if done % self._period == 0 and done % self.trainer.iters_per_epoch:
             for writer in self._writers:
                 writer.write()

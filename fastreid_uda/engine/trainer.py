@@ -120,7 +120,7 @@ class UDATrainer(DefaultTrainer):
                 label_hook,
                 FreezeHook(cfg.UDA.FREEZE_EPOCHS),
                 RoundHook(),
-                EpochWriter(writers) if comm.is_main_process() else None,
+                EpochWriter(writers, period=200) if comm.is_main_process() else None,
             ]
         )
 
