@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class UserError(ValueError):
     """A wrong key, file or array; the message is one sentence that names it and says what to do.
@@ -10,11 +12,17 @@ class UserError(ValueError):
     """
 
 
-def sentence(error: UserError) -> str:
-    """The sentence of an error, also of one that a loader's worker process has passed on.
+def sentence(error: BaseException) -> str | None:
+    """The sentence of a `UserError`, also of one that another process has passed on.
 
-    torch re-raises a worker's exception with the worker's traceback as its message; the last line
-    of that is "<class>: <sentence>".
+    torch re-raises the exception of a loader's worker or of a spawned process with that process's
+    traceback as its message; the last line of it is "fastreid_uda...<class>: <sentence>".
+
+    Returns:
+        None if the error is not the user's.
     """
-    last = str(error).strip().splitlines()[-1]
-    return last.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+    last = (str(error).strip().splitlines() or [""])[-1]
+    passed_on = re.match(r"fastreid_uda[\w.]*\.(UserError|LabelingCollapse): (.+)", last)
+    if passed_on:
+        return passed_on[2]
+    return last if isinstance(error, UserError) else None

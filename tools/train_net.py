@@ -11,17 +11,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fastreid_uda.errors import UserError, sentence
+from fastreid_uda.errors import sentence
 
 
 def main(args):
     """One process of a run."""
     import fastreid_uda.plugin  # noqa: F401  registers data sets, networks and losses
+    from fastreid_uda.engine.checks import check_run
     from fastreid_uda.engine.defaults import build_config, set_up_run
-    from fastreid_uda.engine.stages import check_inputs, evaluate_only, run_stages
+    from fastreid_uda.engine.stages import evaluate_only, run_stages
 
     cfg = build_config(args)
-    check_inputs(cfg)
+    check_run(cfg, args.eval_only)
     set_up_run(cfg, args)
     if args.eval_only:
         return evaluate_only(cfg)
@@ -48,7 +49,9 @@ def run():
 if __name__ == "__main__":
     try:
         run()
-    except UserError as error:
+    except Exception as error:
+        if sentence(error) is None:
+            raise
         print(f"error: {sentence(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -10,6 +10,8 @@ import torch
 from fastreid.engine.train_loop import HookBase
 from fastreid.solver import build_lr_scheduler as build_fastreid_scheduler
 
+from ..errors import UserError
+
 EPOCH_SCHEDULE = "EpochWarmupMultiStepLR"
 
 
@@ -60,7 +62,14 @@ def build_scheduler(
         first_epoch: of this round in the schedule: 0 where the schedule restarts.
     """
     if cfg.SOLVER.SCHED != EPOCH_SCHEDULE:
-        return build_fastreid_scheduler(cfg, optimizer, iters_per_epoch)
+        schedulers = build_fastreid_scheduler(cfg, optimizer, iters_per_epoch)
+        if getattr(schedulers["lr_sched"], "T_max", 1) < 1:
+            raise UserError(
+                f"SOLVER.WARMUP_ITERS is {cfg.SOLVER.WARMUP_ITERS}, which with {iters_per_epoch} "
+                f"iterations per epoch leaves nothing of SOLVER.MAX_EPOCH ({cfg.SOLVER.MAX_EPOCH}) "
+                "to the cosine schedule; lower it."
+            )
+        return schedulers
     solver = cfg.SOLVER
     frozen = cfg.UDA.FREEZE_EPOCHS if cfg.UDA.FREEZE_BEFORE_SCHEDULE else 0
 

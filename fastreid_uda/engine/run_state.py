@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..config_loading import all_keys
 from ..errors import UserError
 from .checkpointing import (
     LAST,
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from .trainer import UDATrainer
 
 logger = logging.getLogger(__name__)
+
+FREE_TO_CHANGE = ("OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "TEST.", "UDA.STAGES", "UDA.METHOD",
+                  "SOLVER.CHECKPOINT_PERIOD", "MODEL.WEIGHTS")  # fmt: skip
+"""Keys that do not change what a resumed run trains."""
 
 
 def save_run(trainer: UDATrainer, name: str) -> None:
@@ -39,6 +44,7 @@ def save_run(trainer: UDATrainer, name: str) -> None:
         "labels": labels_to_state(trainer.labels),
         "images": trainer.images.digest,
         "seed": trainer.cfg.UDA.SEED,
+        "config": flat_config(trainer.cfg),
     }
     if name == LAST:
         state["optimizer"] = trainer.optimizer.state_dict()
@@ -74,6 +80,7 @@ def resume_run(trainer: UDATrainer) -> bool:
             f"{path} was made with UDA.SEED {state['seed']}, but it is {trainer.cfg.UDA.SEED} now; "
             "set it back, or start without --resume."
         )
+    _warn_of_changes(state["config"], flat_config(trainer.cfg), path)
     trainer.records, trainer.memory = state["records"], state["memory"]
     trainer.epoch = state["epoch"]
     trainer.iter = state["round_start_iter"]
@@ -94,3 +101,27 @@ def resume_run(trainer: UDATrainer) -> bool:
     trainer.start_epoch = state["epoch"] + 1
     logger.info("Resuming %s after epoch %d from %s.", trainer.stage, state["epoch"], path)
     return True
+
+
+def flat_config(cfg: Any) -> dict[str, str]:
+    """Every key of a config with its value as text."""
+    values = {}
+    for key in all_keys(cfg):
+        node = cfg
+        for name in key.split("."):
+            node = node[name]
+        values[key] = str(node)
+    return values
+
+
+def _warn_of_changes(before: dict[str, str], now: dict[str, str], path: str) -> None:
+    changed = [
+        f"{key} {before.get(key)} -> {value}"
+        for key, value in now.items()
+        if before.get(key) != value and not key.startswith(FREE_TO_CHANGE)
+    ]
+    if changed:
+        logger.warning(
+            "The config is not that of %s, so the run will not be what it would have been: %s.",
+            path, "; ".join(changed),
+        )  # fmt: skip

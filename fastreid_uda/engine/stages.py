@@ -11,8 +11,7 @@ from fastreid.utils import comm
 
 from ..config import build_labeler, method_name
 from ..config_loading import source_config
-from ..data.build import load_dataset, load_training_images
-from ..errors import UserError
+from ..data.build import load_training_images
 from .checkpointing import BEST, FINAL, LAST, load_checkpoint, load_weights
 from .label_hooks import PseudoLabelHook, TrueLabelHook
 from .summary import RunSummary, results_table, rounds_table
@@ -21,36 +20,8 @@ from .trainer import UDATrainer
 logger = logging.getLogger(__name__)
 
 
-def check_inputs(cfg: Any) -> None:
-    """Look for the weights and load every data set of a run, before anything is written.
-
-    Raises:
-        UserError: one of them is missing.
-    """
-    for key, path in (
-        ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS),
-        ("MODEL.BACKBONE.PRETRAIN_PATH", cfg.MODEL.BACKBONE.PRETRAIN_PATH),
-    ):
-        if path and not os.path.isfile(path):
-            raise UserError(f"{key} is {path!r}, but there is no such file.")
-    stages = cfg.UDA.STAGES
-    names = list(cfg.DATASETS.TESTS)
-    if "source" in stages and not cfg.MODEL.WEIGHTS:
-        names += cfg.DATASETS.NAMES
-    if "adapt" in stages or "supervised" in stages:
-        names += cfg.UDA.TARGET
-    for name in dict.fromkeys(names):
-        load_dataset(name, cfg)
-
-
 def evaluate_only(cfg: Any) -> dict[str, float]:
     """Scores of the network in MODEL.WEIGHTS on DATASETS.TESTS, in per cent."""
-    if not cfg.MODEL.WEIGHTS:
-        raise UserError(
-            "MODEL.WEIGHTS is empty, but --eval-only needs a network; add MODEL.WEIGHTS PATH."
-        )
-    if not cfg.DATASETS.TESTS:
-        raise UserError("DATASETS.TESTS is empty, but --eval-only needs a test set.")
     return _scores_of(cfg, cfg.MODEL.WEIGHTS)
 
 

@@ -364,7 +364,12 @@ class UDATrainer(DefaultTrainer):
             raise
         except Exception as error:
             if not backbone.PRETRAIN:
-                raise
+                logger.debug("The network cannot be built.", exc_info=True)
+                reason = f"{type(error).__name__} {' '.join(str(error).split())[:120]}".strip()
+                raise UserError(
+                    f"The network cannot be built from MODEL.BACKBONE ({backbone.NAME}, DEPTH "
+                    f"{backbone.DEPTH}) and MODEL.HEADS ({reason}); change them."
+                ) from error
             wanted = backbone.PRETRAIN_PATH or f"of {backbone.NAME} {backbone.DEPTH}"
             raise UserError(
                 f"The ImageNet weights {wanted} cannot be had ({type(error).__name__}: "

@@ -15,7 +15,14 @@ from ..errors import UserError
 from ..registry import Registry
 from .camera_normalization import normalize_rows
 from .jaccard import k_reciprocal_jaccard
-from .neighbors import identical_rows, slices, squared_distance_block, squared_norms, zero_identical
+from .neighbors import (
+    check_backend,
+    identical_rows,
+    slices,
+    squared_distance_block,
+    squared_norms,
+    zero_identical,
+)
 
 
 class PairwiseDistances(ABC):
@@ -223,6 +230,7 @@ class Jaccard:
         for key, value in (("K1", self.k1), ("K2", self.k2)):
             if value < 1:
                 raise UserError(f"UDA.DISTANCE.JACCARD.{key} is {value}, but must be at least 1.")
+        check_backend(self.backend)
 
     def measure(self, features: np.ndarray) -> SparseDistances:
         """Distances of unit rows; pairs that are not stored are at distance 1."""

@@ -38,11 +38,18 @@ def nearest_neighbors(
         raise ValueError(f"k is {k}, but a neighbour list has at least 1 entry.")
     features = np.ascontiguousarray(features, dtype=np.float32)
     k = min(k, len(features))
-    if backend == "numpy":
-        return _numpy_neighbors(features, k, block_rows)
+    check_backend(backend)
     if backend == "faiss":
         return _faiss_neighbors(features, k)
-    raise UserError(f"UDA.NEIGHBORS.BACKEND is {backend!r}, but the known names are: faiss, numpy.")
+    return _numpy_neighbors(features, k, block_rows)
+
+
+def check_backend(backend: str) -> None:
+    """Raise a `UserError` unless the neighbour search has this back end."""
+    if backend not in ("faiss", "numpy"):
+        raise UserError(
+            f"UDA.DISTANCE.JACCARD.BACKEND is {backend!r}, but the known names are: faiss, numpy."
+        )
 
 
 def _numpy_neighbors(
@@ -94,7 +101,7 @@ def _faiss_neighbors(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarr
         import faiss
     except ImportError:
         raise UserError(
-            "UDA.NEIGHBORS.BACKEND is 'faiss', but faiss is not installed; install faiss-cpu or "
+            "UDA.DISTANCE.JACCARD.BACKEND is 'faiss', which is not installed; install faiss-cpu or "
             "set it to numpy."
         ) from None
     index = faiss.IndexFlatL2(features.shape[1])

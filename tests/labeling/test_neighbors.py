@@ -124,7 +124,7 @@ def test_nearest_neighbors__no_rows():
 
 
 def test_nearest_neighbors__unknown_backend():
-    with pytest.raises(UserError, match=r"UDA.NEIGHBORS.BACKEND is 'annoy'.*faiss, numpy"):
+    with pytest.raises(UserError, match=r"UDA.DISTANCE.JACCARD.BACKEND is 'annoy'.*faiss, numpy"):
         nearest_neighbors(unit_rows(4, 2), 2, backend="annoy")
 
 

@@ -16,6 +16,9 @@ from ...errors import UserError
 
 logger = logging.getLogger(__name__)
 
+SAMPLERS = ("BalancedIdentitySampler", "NaiveIdentitySampler", "TrainingSampler")
+"""The known values of `DATALOADER.SAMPLER_TRAIN`: fast-reid's names."""
+
 Draw = tuple[int, int]
 """Index of an image, and the seed of its augmentation."""
 

@@ -1,0 +1,94 @@
+"""What can be known to fail before anything is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+from fastreid.solver import lr_scheduler
+
+from ..data.build import load_dataset
+from ..data.samplers.batch_samplers import SAMPLERS
+from ..errors import UserError
+from ..evaluation.distances import METRICS
+from ..modeling.losses import LOSSES
+from .learning_rate import EPOCH_SCHEDULE
+
+SCHEDULES = (EPOCH_SCHEDULE, "MultiStepLR", "CosineAnnealingLR")
+
+
+def check_run(cfg: Any, eval_only: bool) -> None:
+    """Names, files, device and data sets of a run.
+
+    Raises:
+        UserError: one of them is unknown or missing.
+    """
+    _check_names(cfg)
+    for key, path in (
+        ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS),
+        ("MODEL.BACKBONE.PRETRAIN_PATH", cfg.MODEL.BACKBONE.PRETRAIN_PATH),
+    ):
+        if path and not os.path.isfile(path):
+            raise UserError(f"{key} is {path!r}, but there is no such file.")
+    if eval_only and not cfg.MODEL.WEIGHTS:
+        raise UserError(
+            "MODEL.WEIGHTS is empty, but --eval-only needs a network; add MODEL.WEIGHTS PATH."
+        )
+    if eval_only and not cfg.DATASETS.TESTS:
+        raise UserError("DATASETS.TESTS is empty, but --eval-only needs a test set.")
+    _check_datasets(cfg, eval_only)
+
+
+def _check_names(cfg: Any) -> None:
+    optimizers = [name for name in dir(torch.optim) if name[0].isupper()]
+    for key, values, known in (
+        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY._obj_map),
+        ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY._obj_map),
+        ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, REID_HEADS_REGISTRY._obj_map),
+        ("MODEL.LOSSES.NAME", cfg.MODEL.LOSSES.NAME, LOSSES),
+        ("SOLVER.OPT", cfg.SOLVER.OPT, optimizers),
+        ("SOLVER.SCHED", cfg.SOLVER.SCHED, [s for s in SCHEDULES if s == EPOCH_SCHEDULE
+                                            or hasattr(lr_scheduler, s)]),
+        ("DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN, SAMPLERS),
+        ("TEST.METRIC", cfg.TEST.METRIC, METRICS),
+        ("DATASETS.NAMES", cfg.DATASETS.NAMES, DATASET_REGISTRY._obj_map),
+        ("UDA.TARGET", cfg.UDA.TARGET, DATASET_REGISTRY._obj_map),
+        ("DATASETS.TESTS", cfg.DATASETS.TESTS, DATASET_REGISTRY._obj_map),
+    ):  # fmt: skip
+        _check_known(key, [values] if isinstance(values, str) else values, known)
+    try:
+        torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as error:
+        raise UserError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, which torch does not know; set it to cuda or "
+            "cpu."
+        ) from error
+
+
+def _check_known(key: str, values: Iterable[str], known: Iterable[str]) -> None:
+    for value in values:
+        if value not in known:
+            names = ", ".join(sorted(known))
+            raise UserError(f"{key} is {value!r}, but the known names are: {names}.")
+
+
+def _check_datasets(cfg: Any, eval_only: bool) -> None:
+    stages = () if eval_only else cfg.UDA.STAGES
+    names: list[str] = []
+    if "source" in stages and not cfg.MODEL.WEIGHTS:
+        names += cfg.DATASETS.NAMES
+    if "adapt" in stages or "supervised" in stages:
+        names += cfg.UDA.TARGET
+    for name in dict.fromkeys([*cfg.DATASETS.TESTS, *names]):
+        dataset = load_dataset(name, cfg)
+        if name in cfg.DATASETS.TESTS and not (dataset.query and dataset.gallery):
+            raise UserError(
+                f"Data set {name} has {len(dataset.query)} query and {len(dataset.gallery)} "
+                "gallery images, but a score needs both; remove it from DATASETS.TESTS."
+            )
