@@ -182,6 +182,10 @@ def check_config(cfg: Any) -> None:
             "identities with that many images each."
         )
     build_labeler(cfg)
+    if uda.DISTANCE.NAME == "Jaccard" and uda.CLUSTER.EPS is not None and uda.CLUSTER.EPS >= 1:
+        raise UserError(
+            f"UDA.CLUSTER.EPS is {uda.CLUSTER.EPS}, but Jaccard distances end at 1.0; choose less."
+        )
 
 
 def _check_choice(key: str, value: str, known: tuple[str, ...]) -> None:

@@ -49,6 +49,11 @@ def run():
 if __name__ == "__main__":
     try:
         run()
+    except ModuleNotFoundError as error:
+        if error.name != "fastreid":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     except Exception as error:
         if sentence(error) is None:
             raise

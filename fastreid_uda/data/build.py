@@ -24,8 +24,13 @@ def datasets_root() -> str:
     return os.getenv("FASTREID_DATASETS", "datasets")
 
 
-def load_dataset(name: str, cfg: Any) -> Any:
+def load_dataset(name: str, cfg: Any, combineall: bool = False) -> Any:
     """A data set of fast-reid's registry, with its lists `train`, `query` and `gallery`.
+
+    Args:
+        name: in the registry.
+        cfg: `DATASETS`.
+        combineall: add the test images to the training images (a source, never a target).
 
     Raises:
         UserError: the name is not registered, or the files are not there.
@@ -38,7 +43,7 @@ def load_dataset(name: str, cfg: Any) -> Any:
         if hasattr(cls, "from_config"):
             dataset = cls.from_config(cfg)
         else:
-            dataset = cls(root=datasets_root(), combineall=cfg.DATASETS.COMBINEALL)
+            dataset = cls(root=datasets_root(), combineall=combineall)
         # fast-reid reads some lists only when they are first asked for.
         _ = dataset.train, dataset.query, dataset.gallery
     except UserError:
@@ -56,9 +61,9 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def load_training_images(names: Sequence[str], cfg: Any) -> ImageList:
+def load_training_images(names: Sequence[str], cfg: Any, combineall: bool = False) -> ImageList:
     """The training images of one or more data sets in one path-sorted list."""
-    items = [item for name in names for item in load_dataset(name, cfg).train]
+    items = [item for name in names for item in load_dataset(name, cfg, combineall).train]
     return make_image_list(items, "+".join(names))
 
 

@@ -35,7 +35,9 @@ class ImageList:
     @property
     def digest(self) -> str:
         """A hash of the paths: two lists with the same digest have the same order."""
-        return hashlib.sha256("\n".join(self.paths).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join(self.paths).encode("utf-8", "surrogateescape")).hexdigest()[
+            :16
+        ]
 
 
 def make_image_list(items: Sequence[tuple[str, Hashable, Hashable]], name: str) -> ImageList:

@@ -13,6 +13,7 @@ from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.solver import lr_scheduler
 
+from ..config_loading import source_config
 from ..data.build import load_dataset
 from ..data.samplers.batch_samplers import SAMPLERS
 from ..errors import UserError
@@ -30,6 +31,11 @@ def check_run(cfg: Any, eval_only: bool) -> None:
         UserError: one of them is unknown or missing.
     """
     _check_names(cfg)
+    for stage in cfg.UDA.STAGES:
+        if stage != "adapt":
+            _check_names(source_config(cfg, stage))
+    if cfg.TEST.PRECISE_BN.ENABLED:
+        raise UserError("TEST.PRECISE_BN.ENABLED is True, which is not supported; set it to False.")
     for key, path in (
         ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS),
         ("MODEL.BACKBONE.PRETRAIN_PATH", cfg.MODEL.BACKBONE.PRETRAIN_PATH),

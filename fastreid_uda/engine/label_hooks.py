@@ -167,6 +167,7 @@ class PseudoLabelHook(HookBase):
             return
         folder = os.path.join(self._cfg.OUTPUT_DIR, "labels")
         with atomic_write(os.path.join(folder, "images.txt")) as file:
-            file.write(("\n".join(self.trainer.images.paths) + "\n").encode())
+            names = "\n".join(self.trainer.images.paths) + "\n"
+            file.write(names.encode("utf-8", "surrogateescape"))
         with atomic_write(os.path.join(folder, f"round_{self.trainer.round:03d}.npz")) as file:
             np.savez_compressed(file, **labeling_to_arrays(labeling))  # type: ignore[arg-type]

@@ -11,9 +11,9 @@ from .checkpointing import BEST, FINAL, LAST
 class RoundHook(HookBase):
     """Evaluates, records and saves, in this order.
 
-    `TEST.EVAL_PERIOD` counts epochs, as in fast-reid (0: never); the last epoch of a run is always
-    evaluated unless the period is 0. A checkpoint is written every `SOLVER.CHECKPOINT_PERIOD`
-    epochs and at the end of every round.
+    `TEST.EVAL_PERIOD` counts epochs, as in fast-reid (0: never). The last epoch of a run, and of a
+    round of several epochs, is always evaluated, unless the period is 0. A checkpoint is written
+    every `SOLVER.CHECKPOINT_PERIOD` epochs and at the end of every round.
     """
 
     def after_epoch(self) -> None:
@@ -23,7 +23,8 @@ class RoundHook(HookBase):
         run_ends = trainer.epoch + 1 == trainer.max_epoch
         scores: dict[str, float] = {}
         period = trainer.cfg.TEST.EVAL_PERIOD
-        if period > 0 and ((trainer.epoch + 1) % period == 0 or run_ends):
+        long_round_ends = round_ends and trainer.epochs_per_round > 1
+        if period > 0 and ((trainer.epoch + 1) % period == 0 or run_ends or long_round_ends):
             scores = trainer.evaluate(trainer.cfg, trainer.model)
             if scores and comm.is_main_process():
                 trainer.storage.put_scalars(**scores, smoothing_hint=False)
@@ -38,6 +39,7 @@ class RoundHook(HookBase):
         trainer = self.trainer
         if trainer.records and (trainer.stop_reason or len(trainer.records) == trainer.num_rounds):
             trainer.save(FINAL)
+            comm.synchronize()  # the other processes read it next
 
     def _record(self, scores: dict[str, float]) -> None:
         """Add the finished round to the trainer's records."""

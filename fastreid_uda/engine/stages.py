@@ -12,6 +12,7 @@ from fastreid.utils import comm
 from ..config import build_labeler, method_name
 from ..config_loading import source_config
 from ..data.build import load_training_images
+from ..errors import UserError
 from .checkpointing import BEST, FINAL, LAST, load_checkpoint, load_weights
 from .label_hooks import PseudoLabelHook, TrueLabelHook
 from .summary import RunSummary, results_table, rounds_table
@@ -46,6 +47,10 @@ def run_stages(cfg: Any, resume: bool) -> dict[str, Any]:
     )
     if resume:
         summary.load()
+        summary.content.pop("stopped", None)  # found anew
+    elif "adapt" in cfg.UDA.STAGES:
+        # Before the source stage: a run killed there must not find an older adaptation to resume.
+        _set_earlier_run_aside(cfg.OUTPUT_DIR, resume)
     weights = cfg.MODEL.WEIGHTS
     for stage in cfg.UDA.STAGES:
         if stage == "source" and not cfg.MODEL.WEIGHTS:
@@ -66,9 +71,17 @@ def run_stages(cfg: Any, resume: bool) -> dict[str, Any]:
 def _train_supervised(cfg: Any, stage: str, resume: bool) -> str:
     """Train on true labels into OUTPUT_DIR, unless that has been done; gives the network's path."""
     final = os.path.join(cfg.OUTPUT_DIR, FINAL)
+    combineall = stage == "source" and cfg.DATASETS.COMBINEALL
+    images = load_training_images(cfg.DATASETS.NAMES, cfg, combineall)
     if os.path.isfile(final):
         logger.info("Stage %s: using %s, which exists.", stage, final)
-        seed = load_checkpoint(final).get("seed")
+        state = load_checkpoint(final)
+        if state.get("images") != images.digest:
+            raise UserError(
+                f"{final} was trained on other images than those of {'+'.join(cfg.DATASETS.NAMES)} "
+                "now; remove it, or change OUTPUT_DIR."
+            )
+        seed = state.get("seed")
         if seed != cfg.UDA.SEED:
             logger.warning(
                 "%s was trained with UDA.SEED %s, not %s; remove it, or change OUTPUT_DIR, to "
@@ -76,7 +89,6 @@ def _train_supervised(cfg: Any, stage: str, resume: bool) -> str:
             )  # fmt: skip
         return final
     _set_earlier_run_aside(cfg.OUTPUT_DIR, resume)
-    images = load_training_images(cfg.DATASETS.NAMES, cfg)
     trainer = UDATrainer(cfg, images, stage=stage, label_hook=TrueLabelHook())
     if resume:
         trainer.resume()
@@ -86,7 +98,6 @@ def _train_supervised(cfg: Any, stage: str, resume: bool) -> str:
 
 def _adapt(cfg: Any, summary: RunSummary, resume: bool) -> None:
     """All rounds of adaptation."""
-    _set_earlier_run_aside(cfg.OUTPUT_DIR, resume)
     images = load_training_images(cfg.UDA.TARGET, cfg)
 
     def on_round_end(records: list[dict[str, Any]]) -> None:
@@ -140,7 +151,8 @@ def _set_earlier_run_aside(output_dir: str, resume: bool) -> None:
     """Without --resume a stage begins anew: move what an earlier run left into a subfolder."""
     if resume or not comm.is_main_process():
         return
-    left = [name for name in (LAST, BEST, FINAL, "last_checkpoint", "labels", "metrics.json")
+    left = [name for name in (LAST, BEST, FINAL, "last_checkpoint", "labels", "metrics.json",
+                         "summary.json")
             if os.path.exists(os.path.join(output_dir, name))]  # fmt: skip
     if not left:
         return

@@ -237,6 +237,8 @@ class UDATrainer(DefaultTrainer):
         place = (self.stage, self.epoch)
         seed_all_generators(derive_seed(self.cfg.UDA.SEED, *place, "round"))
         self.model.train()
+        # Scalars of the round belong to its first iteration: fast-reid's writers skip older ones.
+        self.storage.iter = self.iter
         super().before_epoch()
         if self.stop_reason:
             return

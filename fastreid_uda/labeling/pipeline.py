@@ -14,7 +14,7 @@ from ..errors import UserError
 from .camera_normalization import normalize_per_camera, normalize_rows
 from .clustering import Clusterer
 from .distances import Distance, PairwiseDistances
-from .eps import EpsRule
+from .eps import EpsRule, FixedEps
 from .refiners import Refiner, RefinerInputs
 from .types import OUTLIER, FeatureSet, PseudoLabels, make_pseudo_labels
 
@@ -182,7 +182,7 @@ class PseudoLabeler:
         camera_ids: np.ndarray | None,
         kept_eps: Mapping[str, float] | None,
     ) -> dict[str, float]:
-        if kept_eps and self.eps_update == "first":
+        if kept_eps and self.eps_update == "first" and not isinstance(self.eps, FixedEps):
             return {view: kept_eps[view] for view in distances}
         return {view: self.eps.find(d, camera_ids) for view, d in distances.items()}
 

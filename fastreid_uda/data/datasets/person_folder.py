@@ -83,10 +83,10 @@ def _read_table(name: str) -> dict[str, dict[str, str]]:
                     f"{name} has the columns {', '.join(columns) or 'none'}, but it needs path and "
                     "at least one of camera and identity."
                 )
-            return {os.path.normpath(row["path"]): row for row in reader}
-    except OSError as error:
+            return {os.path.normpath(row["path"] or ""): row for row in reader}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"DATASETS.FOLDER.CSV is {name!r}, which cannot be read ({error.strerror})."
+            f"DATASETS.FOLDER.CSV is {name!r}, which cannot be read as a table in UTF-8 ({error})."
         ) from error
 
 

@@ -69,8 +69,7 @@ class IdentityBatchSampler(Sampler):
         self._images_per_identity = images_per_identity
         wanted = batch_size // images_per_identity
         self._identities_per_batch = min(wanted, len(self._images_of))
-        if self._identities_per_batch < wanted:
-            self._identities_per_batch -= self._identities_per_batch % world_size
+        self._identities_per_batch -= self._identities_per_batch % world_size
         if self._identities_per_batch < max(1, world_size):
             raise UserError(
                 f"There are {len(self._images_of)} identities for {world_size} processes; train "
