@@ -181,6 +181,16 @@ def check_config(cfg: Any) -> None:
             f"DATALOADER.NUM_INSTANCE ({cfg.DATALOADER.NUM_INSTANCE}): a batch is made of "
             "identities with that many images each."
         )
+    if cfg.SOLVER.SCHED != "EpochWarmupMultiStepLR":
+        for key, value in (
+            ("UDA.RESTART_SCHEDULE False", not uda.RESTART_SCHEDULE),
+            ("UDA.FREEZE_BEFORE_SCHEDULE True", uda.FREEZE_BEFORE_SCHEDULE),
+        ):
+            if value:
+                raise UserError(
+                    f"{key} needs the schedule EpochWarmupMultiStepLR, but SOLVER.SCHED is "
+                    f"{cfg.SOLVER.SCHED}; change one of them."
+                )
     build_labeler(cfg)
     if uda.DISTANCE.NAME == "Jaccard" and uda.CLUSTER.EPS is not None and uda.CLUSTER.EPS >= 1:
         raise UserError(

@@ -118,6 +118,8 @@ def test_overrides__win_over_files_and_reach_the_source_stage():
         (["SOLVER.IMS_PER_BATCH", "62"], r"SOLVER\.IMS_PER_BATCH is 62.*multiple"),
         (["UDA.ROUNDS"], "come in pairs"),
         (["DATALOADER.NUM_WORKERS", "-1"], r"DATALOADER\.NUM_WORKERS is -1"),
+        (["UDA.RESTART_SCHEDULE", "False", "SOLVER.SCHED", "MultiStepLR"], "needs the schedule"),
+        (["UDA.CLUSTER.EPS", "1.5"], "Jaccard distances end at 1.0"),
         (["UDA.CLASSIFIER_INIT", "zeros"], r"UDA\.CLASSIFIER_INIT is 'zeros'.*centroids, random"),
     ],
 )

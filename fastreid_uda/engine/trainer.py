@@ -33,7 +33,7 @@ from .distributed import all_true
 from .epoch_writer import EpochWriter
 from .feature_extraction import ProgressLoader
 from .freeze_hook import FreezeHook
-from .learning_rate import EPOCH_SCHEDULE, LearningRateHook, build_scheduler, scheduler_state
+from .learning_rate import LearningRateHook, build_scheduler
 from .round_hook import RoundHook
 from .run_state import resume_run, save_run
 from .seeding import derive_seed, seed_all_generators
@@ -176,20 +176,13 @@ class UDATrainer(DefaultTrainer):
         )  # fmt: skip
 
     def _renew_optimizer(self) -> None:
-        old, old_states = self.optimizer, scheduler_state(self.scheduler)
         # contiguous=False: on torch >= 2 fast-reid's flat buffers lose their gradients and nothing
         # is trained, without an error (solver/build.py:180).
         self.optimizer, _ = build_optimizer(self.cfg, self.model, contiguous=False)
-        restart = self.cfg.UDA.RESTART_SCHEDULE
-        first_epoch = 0 if restart else self.round * self.epochs_per_round
+        first_epoch = 0 if self.cfg.UDA.RESTART_SCHEDULE else self.round * self.epochs_per_round
         self.scheduler = build_scheduler(
             self.cfg, self.optimizer, self.iters_per_epoch, first_epoch
         )
-        if not restart and old is not None and self.cfg.SOLVER.SCHED != EPOCH_SCHEDULE:
-            for scheduler, state in zip(self.scheduler.values(), old_states.values(), strict=True):
-                scheduler.load_state_dict(state)
-            for group, old_group in zip(self.optimizer.param_groups, old.param_groups, strict=True):
-                group["lr"] = old_group["lr"]
         self._amp = self.cfg.SOLVER.AMP.ENABLED
         on_gpu = self.model.device.type == "cuda"
         self.grad_scaler = make_grad_scaler() if self._amp and on_gpu else None
