@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -98,14 +98,20 @@ def build_extraction_loader(images: ImageList, cfg: Any) -> DataLoader:
     return _loader(dataset, _InOrder(len(images), cfg.TEST.IMS_PER_BATCH), cfg)
 
 
-def build_test_loader(name: str, cfg: Any) -> tuple[DataLoader, int]:
-    """Query and gallery of a data set, query first, and the number of queries."""
+def load_test_set(name: str, cfg: Any) -> Any:
+    """A data set with query and gallery images; a `UserError` if it lacks one of them."""
     dataset = load_dataset(name, cfg)
     if not (dataset.query and dataset.gallery):
         raise UserError(
             f"Data set {name} has {len(dataset.query)} query and {len(dataset.gallery)} gallery "
             "images, but a score needs both; remove it from DATASETS.TESTS."
         )
+    return dataset
+
+
+def build_test_loader(name: str, cfg: Any) -> tuple[DataLoader, int]:
+    """Query and gallery of a data set, query first, and the number of queries."""
+    dataset = load_test_set(name, cfg)
     items = ImageDataset([*dataset.query, *dataset.gallery], build_transforms(cfg, is_train=False))
     return _loader(items, _InOrder(len(items), cfg.TEST.IMS_PER_BATCH), cfg), len(dataset.query)
 
@@ -116,9 +122,6 @@ class _InOrder(BatchSampler):
     def __init__(self, size: int, batch_size: int) -> None:
         share = max(1, batch_size // comm.get_world_size())
         super().__init__(InferenceSampler(size), share, drop_last=False)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        yield from super().__iter__()
 
 
 def _loader(dataset: Dataset, batch_sampler: Sampler, cfg: Any) -> DataLoader:

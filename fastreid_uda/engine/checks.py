@@ -14,7 +14,7 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.solver import lr_scheduler
 
 from ..config_loading import source_config
-from ..data.build import load_dataset
+from ..data.build import load_dataset, load_test_set
 from ..data.samplers.batch_samplers import SAMPLERS
 from ..errors import UserError
 from ..evaluation.distances import METRICS
@@ -91,10 +91,8 @@ def _check_datasets(cfg: Any, eval_only: bool) -> None:
         names += cfg.DATASETS.NAMES
     if "adapt" in stages or "supervised" in stages:
         names += cfg.UDA.TARGET
-    for name in dict.fromkeys([*cfg.DATASETS.TESTS, *names]):
-        dataset = load_dataset(name, cfg)
-        if name in cfg.DATASETS.TESTS and not (dataset.query and dataset.gallery):
-            raise UserError(
-                f"Data set {name} has {len(dataset.query)} query and {len(dataset.gallery)} "
-                "gallery images, but a score needs both; remove it from DATASETS.TESTS."
-            )
+    for name in cfg.DATASETS.TESTS:
+        load_test_set(name, cfg)
+    for name in dict.fromkeys(names):
+        if name not in cfg.DATASETS.TESTS:
+            load_dataset(name, cfg)

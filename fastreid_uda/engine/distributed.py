@@ -8,8 +8,6 @@ from typing import TypeVar
 import torch.distributed as dist
 from fastreid.utils import comm
 
-from ..errors import UserError
-
 T = TypeVar("T")
 
 
@@ -37,11 +35,3 @@ def on_main_process(function: Callable[[], T]) -> T:
 def all_true(condition: bool) -> bool:
     """Whether a condition holds on every rank."""
     return all(comm.all_gather(condition)) if comm.get_world_size() > 1 else condition
-
-
-def raise_together(error: UserError | None) -> None:
-    """Raise the first rank's error on every rank, so that none waits for the others."""
-    errors = comm.all_gather(error) if comm.get_world_size() > 1 else [error]
-    for found in errors:
-        if found is not None:
-            raise found
