@@ -53,10 +53,22 @@ def _add_run_keys(uda: Any) -> None:
     # the images kept in both) and number of kept images changed by less than STABLE_CHANGE.
     uda.STABLE_ARI = 1.0  # 1.0: never stop early
     uda.STABLE_CHANGE = 0.01
+    # A mean teacher: the moving average of the network's parameters, which is clustered and tested
+    # in its place: theta_T <- a theta_T + (1 - a) theta_S after each step.
+    uda.MEAN_TEACHER = node()
+    uda.MEAN_TEACHER.ENABLED = False
+    uda.MEAN_TEACHER.EMA_DECAY = 0.999  # a, from 0 to 1
+    uda.MEAN_TEACHER.EMA_WARMUP = True  # a = min(1 - 1 / (s + 1), EMA_DECAY) at step s of the run
+    # False: the teacher keeps running statistics of its own forward passes (as published); True:
+    # they are averaged like the parameters.
+    uda.MEAN_TEACHER.EMA_BUFFERS = False
     uda.SOURCE = node()
     # The training recipe of the stages "source" and "supervised": a YAML merged over this config,
     # looked for beside the config file, beside its bases, and in the folders above them.
     uda.SOURCE.CONFIG = ""
+    # Before each step of source training forward a batch of target images, without labels and
+    # without gradient: the running statistics of batch norm become a mixture of both domains.
+    uda.SOURCE.TARGET_BN = False
     uda.SOURCE.OPTS = []  # overrides of the recipe, e.g. "['SOLVER.MAX_EPOCH', 40]"
 
 
@@ -65,6 +77,8 @@ def _add_labeling_keys(uda: Any, node: type) -> None:
     uda.NON_FINITE = "raise"  # images with a NaN feature: raise | drop (leave them out)
     uda.CAMERA_NORMALIZATION = False  # standardise the features of each camera before clustering
     uda.ROW_NORMALIZATION = True  # L2-normalise the features before clustering
+    # True: cluster the concatenation of all views, one label for all of them (naive SECRET).
+    uda.JOIN_VIEWS = False
     uda.DISTANCE = node()
     uda.DISTANCE.NAME = "Jaccard"
     _add_arguments(uda.DISTANCE, node, DISTANCES)
@@ -88,10 +102,22 @@ def _add_keys_to_fastreid_nodes(cfg: Any, node: type) -> None:
     cfg.SOLVER.WARMUP_EPOCHS = 0
     cfg.SOLVER.WARMUP_PEAK = 1.0
     cfg.SOLVER.SCHED_ADVANCE = 0
+    cfg.SOLVER.STEP_FACTORS = []  # the factor from each of STEPS on, instead of powers of GAMMA
     # What the smoothed mass eps is shared among: "others" (fast-reid: eps/(K-1) on each wrong
     # class) or "all" (MMT: eps/K on every class, the right one too).
     cfg.MODEL.LOSSES.CE.SMOOTHING = "others"
     cfg.MODEL.LOSSES.CENTER = node({"SCALE": 0.005, "LR": 0.5})
+    cfg.MODEL.LOSSES.SOFT_CE = node({"SCALE": 1.0})  # these two follow the mean teacher
+    cfg.MODEL.LOSSES.SOFT_TRI = node({"SCALE": 1.0})
+    # The views of MultiViewHead beside "global": stripes of the feature map, top to bottom.
+    cfg.MODEL.HEADS.PARTS = node()
+    cfg.MODEL.HEADS.PARTS.NAMES = ("top", "bottom")
+    cfg.MODEL.HEADS.PARTS.BOTTLENECK = True  # a bottleneck block before the stripes, shared by all
+    cfg.MODEL.HEADS.PARTS.DETACH = False  # True: the losses of the parts stop at the feature map
+    # The views that are tested. Several are joined to one feature whose squared Euclidean distance
+    # is d_first + ETA * (sum of the others'), each between unit rows.
+    cfg.TEST.VIEWS = ("global",)
+    cfg.TEST.ETA = 0.2
     cfg.INPUT.CJ.ONE_OF = False  # True: one random jitter of the four instead of all of them
     cfg.DATASETS.FOLDER = node()  # the data set PersonFolder: your own crops
     cfg.DATASETS.FOLDER.TRAIN = ""  # a folder of crops, searched through its subfolders
@@ -135,6 +161,7 @@ def build_labeler(cfg: Any) -> PseudoLabeler:
     return PseudoLabeler(
         camera_normalization=uda.CAMERA_NORMALIZATION,
         row_normalization=uda.ROW_NORMALIZATION,
+        join_views=uda.JOIN_VIEWS,
         distance=_build(DISTANCES, uda.DISTANCE.NAME, uda.DISTANCE),
         eps=eps,
         eps_update=uda.CLUSTER.EPS_UPDATE,
@@ -191,6 +218,20 @@ def check_config(cfg: Any) -> None:
                     f"{key} needs the schedule EpochWarmupMultiStepLR, but SOLVER.SCHED is "
                     f"{cfg.SOLVER.SCHED}; change one of them."
                 )
+    if uda.SOURCE.TARGET_BN and "source" in uda.STAGES and not uda.TARGET:
+        raise UserError(
+            "UDA.SOURCE.TARGET_BN is True, but UDA.TARGET is empty; name the target, or set it to "
+            "False."
+        )
+    if cfg.SOLVER.STEP_FACTORS and len(cfg.SOLVER.STEP_FACTORS) != len(cfg.SOLVER.STEPS):
+        raise UserError(
+            f"SOLVER.STEP_FACTORS is {list(cfg.SOLVER.STEP_FACTORS)}, but it needs one factor for "
+            f"each of SOLVER.STEPS ({list(cfg.SOLVER.STEPS)})."
+        )
+    for key, value in (("UDA.MEAN_TEACHER.EMA_DECAY", uda.MEAN_TEACHER.EMA_DECAY),
+                       ("TEST.ETA", cfg.TEST.ETA)):  # fmt: skip
+        if not 0 <= value <= 1:
+            raise UserError(f"{key} is {value}, but it must be between 0 and 1.")
     build_labeler(cfg)
     if uda.DISTANCE.NAME == "Jaccard" and uda.CLUSTER.EPS is not None and uda.CLUSTER.EPS >= 1:
         raise UserError(

@@ -20,7 +20,7 @@ FORBIDDEN = {
 # stages of labeling in their order: a stage never imports a later one
 STAGES = [
     "types", "camera_normalization", "neighbors", "jaccard", "distances", "eps", "clustering",
-    "refiners", "pipeline", "label_files",
+    "refiners", "collapse", "pipeline", "label_files",
 ]  # fmt: skip
 
 

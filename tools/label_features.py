@@ -42,7 +42,9 @@ def label(args: argparse.Namespace) -> dict:
     features, identities = read_feature_set(args.features)
     if not 0 <= args.round < max(1, cfg.UDA.ROUNDS):
         raise UserError(f"--round is {args.round}, but the rounds are 0 to UDA.ROUNDS - 1.")
-    labeling = build_labeler(cfg)(features, args.round, cfg.UDA.ROUNDS)
+    labeler = build_labeler(cfg)
+    labeler.check_views(tuple(features.views))
+    labeling = labeler(features, args.round, cfg.UDA.ROUNDS)
     try:
         with atomic_write(args.out) as file:
             np.savez_compressed(file, **labeling_to_arrays(labeling))

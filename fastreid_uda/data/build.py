@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.samplers import InferenceSampler
@@ -16,6 +17,7 @@ from ..errors import UserError
 from .image_list import ImageList, make_image_list
 from .pseudo_labeled_dataset import ImageDataset, PseudoLabeledDataset
 from .samplers import build_batch_sampler
+from .samplers.batch_samplers import RandomBatchSampler
 from .transforms import build_transforms
 
 
@@ -89,6 +91,29 @@ def build_train_loader(
         rank=comm.get_rank(),
         world_size=comm.get_world_size(),
     )
+    return _loader(dataset, sampler, cfg)
+
+
+def build_unlabeled_loader(
+    images: ImageList, cfg: Any, *, num_batches: int, seed: int
+) -> DataLoader:
+    """One epoch of random batches of augmented images without labels.
+
+    Args:
+        images: to draw from.
+        cfg: `INPUT` and `SOLVER.IMS_PER_BATCH`, which counts the images of all processes.
+        num_batches: length of the epoch.
+        seed: of the draws and their augmentation.
+    """
+    sampler = RandomBatchSampler(
+        np.zeros(len(images)),
+        batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        num_batches=num_batches,
+        seed=seed,
+        rank=comm.get_rank(),
+        world_size=comm.get_world_size(),
+    )
+    dataset = PseudoLabeledDataset(images, build_transforms(cfg, is_train=True))
     return _loader(dataset, sampler, cfg)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,27 +22,38 @@ BEST = "model_best.pth"
 """The network of the round with the best score on the labelled test set."""
 
 
+OF_CLASSES = re.compile(r"heads\.(parts\.\w+\.)?weight$|criteria\.")
+"""Names of tensors whose shape depends on the number of classes."""
+
+
 class WeightsLoader(Checkpointer):
     """fast-reid's checkpointer for weights of another run: its classes are not this run's classes.
 
     Classifier rows and class memories of other shapes are left out without a warning; a file whose
-    backbone does not fit is refused.
+    backbone does not fit is refused. Of a run with mean teachers a teacher is read.
+
+    Args:
+        network: to load into.
+        path: for messages.
+        number: which of the teachers is read, if there are several.
     """
 
-    path = "MODEL.WEIGHTS"
+    def __init__(self, network: nn.Module, path: str, number: int = 0) -> None:
+        super().__init__(network)
+        self.path, self.number = path, number
 
     def _load_model(self, checkpoint: Any) -> Any:
         if not isinstance(checkpoint, dict) or "model" not in checkpoint:
             # A plain state dict, as torchvision and many repositories save it.
             checkpoint = {"model": checkpoint}
         own = self.model.state_dict()
-        loaded = checkpoint["model"]
-        for key in list(loaded):
-            name = key.removeprefix("module.")
-            of_classes = name == "heads.weight" or name.startswith("criteria.")
-            if of_classes and (name not in own or own[name].shape != loaded[key].shape):
-                del loaded[key]
-        shapes = {key.removeprefix("module."): tuple(value.shape) for key, value in loaded.items()}
+        loaded = one_network(checkpoint["model"], self.number)
+        for name in list(loaded):
+            fits = name in own and own[name].shape == loaded[name].shape
+            if OF_CLASSES.match(name) and not fits:
+                del loaded[name]
+        checkpoint["model"] = loaded
+        shapes = {name: tuple(value.shape) for name, value in loaded.items()}
         backbone = [key for key in own if key.startswith("backbone.")]
         fitting = sum(shapes.get(key) == tuple(own[key].shape) for key in backbone)
         if fitting < len(backbone):
@@ -59,9 +71,28 @@ def load_weights(model: nn.Module, path: str) -> None:
     Raises:
         UserError: the file is damaged or of another architecture.
     """
-    loader = WeightsLoader(model)
-    loader.path = path
-    loader.load(path, checkpointables=[])
+    for number, student in enumerate(model.students):
+        WeightsLoader(student, path, number).load(path, checkpointables=[])
+    model.copy_to_teachers()
+
+
+def one_network(state: Mapping[str, torch.Tensor], number: int = 0) -> dict[str, torch.Tensor]:
+    """The state of a single network: the state itself, or that of a teacher if it has teachers.
+
+    Args:
+        state: names -> tensors, as `state_dict` gives them; a prefix "module." is dropped.
+        number: which teacher, modulo their number.
+    """
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    teachers = sorted({name.split(".")[1] for name in state if name.startswith("teachers.")})
+    if not teachers:
+        return state
+    prefix = f"teachers.{teachers[number % len(teachers)]}."
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in state.items()
+        if name.startswith(prefix)
+    }
 
 
 def save_checkpoint(path: str, state: Mapping[str, Any]) -> None:

@@ -13,11 +13,13 @@ from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.solver import lr_scheduler
 
+from ..config import build_labeler
 from ..config_loading import source_config
 from ..data.build import load_dataset, load_test_set
 from ..data.samplers.batch_samplers import SAMPLERS
 from ..errors import UserError
 from ..evaluation.distances import METRICS
+from ..modeling.heads.pseudo_label_head import check_head
 from ..modeling.losses import LOSSES
 from .learning_rate import EPOCH_SCHEDULE
 
@@ -31,9 +33,13 @@ def check_run(cfg: Any, eval_only: bool) -> None:
         UserError: one of them is unknown or missing.
     """
     _check_names(cfg)
+    _check_views(cfg)
     for stage in cfg.UDA.STAGES:
-        if stage != "adapt":
-            _check_names(source_config(cfg, stage))
+        stage_cfg = cfg if stage == "adapt" else source_config(cfg, stage)
+        _check_names(stage_cfg)
+        _check_losses(stage_cfg, stage)
+    if "adapt" in cfg.UDA.STAGES and not eval_only:
+        build_labeler(cfg).check_views(view_names(cfg))
     if cfg.TEST.PRECISE_BN.ENABLED:
         raise UserError("TEST.PRECISE_BN.ENABLED is True, which is not supported; set it to False.")
     for key, path in (
@@ -75,6 +81,32 @@ def _check_names(cfg: Any) -> None:
             f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, which torch does not know; set it to cuda or "
             "cpu."
         ) from error
+
+
+def _check_views(cfg: Any) -> None:
+    """The head can take new classes and has the views that are tested."""
+    check_head(REID_HEADS_REGISTRY.get(cfg.MODEL.HEADS.NAME))
+    if not cfg.TEST.VIEWS:
+        raise UserError("TEST.VIEWS is empty, but a test needs a view, e.g. \"('global',)\".")
+    _check_known("TEST.VIEWS", cfg.TEST.VIEWS, view_names(cfg))
+
+
+def view_names(cfg: Any) -> tuple[str, ...]:
+    """The views of the network that a config describes, the global one first."""
+    return REID_HEADS_REGISTRY.get(cfg.MODEL.HEADS.NAME).view_names(cfg)
+
+
+def _check_losses(cfg: Any, stage: str) -> None:
+    """Losses that learn from a teacher have one."""
+    for name in cfg.MODEL.LOSSES.NAME:
+        loss: Any = LOSSES.get(name)
+        if loss.needs_teacher and not cfg.UDA.MEAN_TEACHER.ENABLED:
+            where = "UDA.MEAN_TEACHER.ENABLED is False" if stage == "adapt" else (
+                f"stage '{stage}' has no teacher")  # fmt: skip
+            raise UserError(
+                f"MODEL.LOSSES.NAME has {name}, which learns from a mean teacher, but {where}; "
+                "change MODEL.LOSSES.NAME of the config or of its source recipe, or enable it."
+            )
 
 
 def _check_known(key: str, values: Iterable[str], known: Iterable[str]) -> None:

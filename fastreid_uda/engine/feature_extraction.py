@@ -42,7 +42,7 @@ def extract_features(model: torch.nn.Module, loader: Any, images: ImageList) -> 
     """The features of all images, in eval mode and without augmentation.
 
     Args:
-        model: gives (B, D) features, or a dict view -> (B, D).
+        model: gives a dict view -> (B, D).
         loader: all images in the order of the list, a contiguous share per process.
         images: the list.
 
@@ -55,10 +55,7 @@ def extract_features(model: torch.nn.Module, loader: Any, images: ImageList) -> 
     parts: list[dict[str, np.ndarray]] = []
     with inference_context(model), torch.no_grad():
         for batch in ProgressLoader(loader, "features"):
-            outputs = model(batch)
-            if not isinstance(outputs, dict):
-                outputs = {"global": outputs}
-            parts.append({view: x.float().cpu().numpy() for view, x in outputs.items()})
+            parts.append({view: x.float().cpu().numpy() for view, x in model(batch).items()})
     own = {view: np.concatenate([part[view] for part in parts]) for view in parts[0]}
     shares = comm.all_gather(own) if comm.get_world_size() > 1 else [own]
     views = {view: np.concatenate([share[view] for share in shares]) for view in own}

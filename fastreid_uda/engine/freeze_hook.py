@@ -27,7 +27,7 @@ class FreezeHook(HookBase):
         trainer = self.trainer
         if trainer.stop_reason or trainer.epoch_in_round >= self._epochs:
             return
-        trained = {id(parameter) for parameter in trainer.model.heads.classifier_parameters()}
+        trained = {id(parameter) for parameter in trainer.model.classifiers().values()}
         self._frozen = [
             parameter
             for parameter in trainer.model.parameters()

@@ -41,14 +41,12 @@ class TrueLabelHook(HookBase):
                 f"Stage '{trainer.stage}' trains on identities, but its images have none; set "
                 "UDA.STAGES without it, or name a data set with identities."
             )
-        classes = int(identities.max()) + 1
         labels = PseudoLabels(
             labels=identities,
-            centroids=np.zeros((classes, trainer.model.heads.feature_dim), np.float32),
+            centroids=np.zeros((int(identities.max()) + 1, 0), np.float32),  # not used
             weights=np.ones(len(identities), np.float32),
         )
-        views = trainer.model.heads.views
-        trainer.start_round(dict.fromkeys(views, labels), use_centroids=False)
+        trainer.start_round(dict.fromkeys(trainer.model.views, labels), use_centroids=False)
 
 
 class PseudoLabelHook(HookBase):

@@ -23,17 +23,19 @@ def learning_rate_factor(
     warmup_peak: float = 1.0,
     steps: Sequence[int] = (),
     gamma: float = 0.1,
+    step_factors: Sequence[float] = (),
     advance: int = 0,
 ) -> float:
     """The factor on the base learning rate in an epoch.
 
     With u = epoch + advance: start + (peak - start) u / W while u <= W (W > 0), afterwards gamma to
-    the power of the number of steps reached by u. Three published schedules are cases of it, with
-    epochs printed from 1 (u = e - 1 + advance):
+    the power of the number of steps reached by u, or the step factor of the last one. Four
+    published schedules are cases of it, with epochs printed from 1 (u = e - 1 + advance):
 
     * MSPLR Eq. 6: W 10, start 0, peak 0.1, steps (41, 71), advance 1;
     * MMT and P2LR (which step before the epoch): W 10, start 0.01, steps (40, 70), advance 1;
-    * SECRET (which steps after it): the same with advance 0.
+    * SECRET (which steps after it): the same with advance 0;
+    * SECRET without a source: no warm-up, steps (40, 60), step factors (0.3, 0.1).
 
     Args:
         epoch: counted from 0 within the schedule.
@@ -42,12 +44,14 @@ def learning_rate_factor(
         warmup_peak: factor at u = W, from which it jumps to 1.
         steps: values of u from which the factor is multiplied by gamma once more.
         gamma: in (0, 1].
+        step_factors: the factor from each step on, instead of the powers of gamma.
         advance: added to the epoch.
     """
     u = epoch + advance
     if warmup_epochs and u <= warmup_epochs:
         return warmup_start + (warmup_peak - warmup_start) * u / warmup_epochs
-    return gamma ** sum(step <= u for step in steps)
+    reached = sum(step <= u for step in steps)
+    return (1.0, *step_factors)[reached] if step_factors else gamma**reached
 
 
 def build_scheduler(
@@ -83,6 +87,7 @@ def build_scheduler(
             warmup_peak=solver.WARMUP_PEAK,
             steps=solver.STEPS,
             gamma=solver.GAMMA,
+            step_factors=solver.STEP_FACTORS,
             advance=solver.SCHED_ADVANCE,
         )
 

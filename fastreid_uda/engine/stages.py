@@ -16,6 +16,7 @@ from ..errors import UserError
 from .checkpointing import BEST, FINAL, LAST, load_checkpoint, load_weights
 from .label_hooks import PseudoLabelHook, TrueLabelHook
 from .summary import RunSummary, results_table, rounds_table
+from .target_statistics_hook import TargetStatisticsHook
 from .trainer import UDATrainer
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,10 @@ def _train_supervised(cfg: Any, stage: str, resume: bool) -> str:
             )  # fmt: skip
         return final
     _set_earlier_run_aside(cfg.OUTPUT_DIR, resume)
-    trainer = UDATrainer(cfg, images, stage=stage, label_hook=TrueLabelHook())
+    hooks = []
+    if stage == "source" and cfg.UDA.SOURCE.TARGET_BN:
+        hooks = [TargetStatisticsHook(load_training_images(cfg.UDA.TARGET, cfg), cfg)]
+    trainer = UDATrainer(cfg, images, stage=stage, label_hook=TrueLabelHook(), step_hooks=hooks)
     if resume:
         trainer.resume()
     trainer.train()

@@ -6,7 +6,7 @@ import inspect
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from fastreid.engine.defaults import DefaultTrainer
 from fastreid.engine.hooks import IterationTimer
 from fastreid.engine.train_loop import HookBase, TrainerBase
 from fastreid.evaluation.testing import flatten_results_dict
-from fastreid.modeling.meta_arch import build_model
 from fastreid.solver import build_optimizer
 from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
@@ -29,11 +28,13 @@ from ..data.transforms import build_transforms
 from ..errors import UserError
 from ..evaluation.reid_evaluator import BlockwiseReidEvaluator
 from ..labeling.types import PseudoLabels
+from ..modeling.build import build_network
 from .distributed import all_true
 from .epoch_writer import EpochWriter
 from .feature_extraction import ProgressLoader
 from .freeze_hook import FreezeHook
 from .learning_rate import LearningRateHook, build_scheduler
+from .mean_teacher_hook import MeanTeacherHook
 from .round_hook import RoundHook
 from .run_state import resume_run, save_run
 from .seeding import derive_seed, seed_all_generators
@@ -53,6 +54,7 @@ class UDATrainer(DefaultTrainer):
         images: the training images.
         stage: name of the stage; part of every seed.
         label_hook: makes the labels; called first in every epoch.
+        step_hooks: what else happens around each step; called after the label hook.
         num_rounds: planned number of rounds.
         on_round_end: called with the records of all finished rounds.
 
@@ -76,6 +78,7 @@ class UDATrainer(DefaultTrainer):
         *,
         stage: str,
         label_hook: HookBase,
+        step_hooks: Sequence[HookBase] = (),
         num_rounds: int = 1,
         on_round_end: Callable[[list[dict[str, Any]]], None] = lambda records: None,
     ) -> None:
@@ -90,16 +93,6 @@ class UDATrainer(DefaultTrainer):
         )
         seed_all_generators(derive_seed(cfg.UDA.SEED, stage, "model"))
         self.model = self.build_model(cfg)
-        if not hasattr(self.model, "start_round"):
-            raise UserError(
-                f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, which cannot take new "
-                "classes in each round; set it to UDABaseline."
-            )
-        if not hasattr(self.model.heads, "reset_classifiers"):
-            raise UserError(
-                f"MODEL.HEADS.NAME is {cfg.MODEL.HEADS.NAME}, which cannot take new classes in "
-                "each round; set it to PseudoLabelHead."
-            )
         self.model.train()
         self.dataset = PseudoLabeledDataset(images, build_transforms(cfg, is_train=True))
         self.start_epoch = self.epoch = 0
@@ -118,6 +111,8 @@ class UDATrainer(DefaultTrainer):
                 IterationTimer(warmup_iter=0),
                 LearningRateHook(),
                 label_hook,
+                *step_hooks,
+                MeanTeacherHook() if cfg.UDA.MEAN_TEACHER.ENABLED else None,
                 FreezeHook(cfg.UDA.FREEZE_EPOCHS),
                 RoundHook(),
                 EpochWriter(writers, period=200) if comm.is_main_process() else None,
@@ -177,8 +172,14 @@ class UDATrainer(DefaultTrainer):
 
     def _renew_optimizer(self) -> None:
         # contiguous=False: on torch >= 2 fast-reid's flat buffers lose their gradients and nothing
-        # is trained, without an error (solver/build.py:180).
-        self.optimizer, _ = build_optimizer(self.cfg, self.model, contiguous=False)
+        # is trained, without an error (solver/build.py:180). Network by network, because fast-reid
+        # knows the head and the frozen layers by the start of their names.
+        self.optimizer, *others = (
+            build_optimizer(self.cfg, student, contiguous=False)[0]
+            for student in self.model.students
+        )
+        for group in (group for other in others for group in other.param_groups):
+            self.optimizer.add_param_group(group)
         first_epoch = 0 if self.cfg.UDA.RESTART_SCHEDULE else self.round * self.epochs_per_round
         self.scheduler = build_scheduler(
             self.cfg, self.optimizer, self.iters_per_epoch, first_epoch
@@ -346,31 +347,8 @@ class UDATrainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: Any) -> nn.Module:
-        """The network of the config, with ImageNet weights if `MODEL.BACKBONE.PRETRAIN` says so.
-
-        Raises:
-            UserError: the ImageNet weights are not to be had.
-        """
-        logging.getLogger("fastreid").debug("Building %s.", cfg.MODEL.META_ARCHITECTURE)
-        backbone = cfg.MODEL.BACKBONE
-        try:
-            return build_model(cfg)
-        except UserError:
-            raise
-        except Exception as error:
-            if not backbone.PRETRAIN:
-                logger.debug("The network cannot be built.", exc_info=True)
-                reason = f"{type(error).__name__} {' '.join(str(error).split())[:120]}".strip()
-                raise UserError(
-                    f"The network cannot be built from MODEL.BACKBONE ({backbone.NAME}, DEPTH "
-                    f"{backbone.DEPTH}) and MODEL.HEADS ({reason}); change them."
-                ) from error
-            wanted = backbone.PRETRAIN_PATH or f"of {backbone.NAME} {backbone.DEPTH}"
-            raise UserError(
-                f"The ImageNet weights {wanted} cannot be had ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:80]}); set MODEL.BACKBONE.PRETRAIN_PATH to a "
-                "file, or MODEL.BACKBONE.PRETRAIN False to train from scratch."
-            ) from error
+        """The network of the config."""
+        return build_network(cfg)
 
 
 def make_grad_scaler() -> Any:

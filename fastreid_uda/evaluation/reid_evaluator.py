@@ -20,6 +20,7 @@ from fastreid.utils import comm
 
 from ..errors import UserError
 from .distances import DistanceBlocks, count_nonfinite_rows, feature_distances
+from .joint_features import join_views
 from .ranking import evaluate_ranking
 from .reranking import reranked_distances
 
@@ -69,15 +70,10 @@ class BlockwiseReidEvaluator(DatasetEvaluator):
 
         Args:
             inputs: "targets" and "camids", (B,) integers each.
-            outputs: (B, D) tensor, or a mapping of views with that under "global".
+            outputs: (B, D) tensor, or a mapping of views to that, of which TEST.VIEWS count.
         """
         if isinstance(outputs, Mapping):
-            if "global" not in outputs:
-                raise UserError(
-                    f"The model returned the views {sorted(outputs)}, but the evaluator scores "
-                    "'global'; let the head return that one too."
-                )
-            outputs = outputs["global"]
+            outputs = join_views(outputs, self._test.VIEWS, self._test.ETA)
         self._batches.append(
             _Images(
                 outputs.detach().to("cpu", torch.float32).numpy(),

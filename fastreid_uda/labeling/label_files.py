@@ -21,6 +21,9 @@ def read_feature_set(path: str | Path) -> tuple[FeatureSet, np.ndarray | None]:
         path: an .npz with one float array (N, D) per view under the view's name, `global` at least,
             and optionally the integer arrays `camera_ids` and `identities`, (N,).
 
+    Returns:
+        `global` as the first view, the others in the order of the file.
+
     Raises:
         UserError: one sentence that names the file, and the array if one is to blame.
     """
@@ -29,6 +32,7 @@ def read_feature_set(path: str | Path) -> tuple[FeatureSet, np.ndarray | None]:
     if "global" not in views:
         held = ", ".join(map(repr, arrays)) or "nothing"
         raise UserError(f"{path}: the array 'global' is missing (there is {held}); add it.")
+    views = {"global": views["global"], **views}
     for name, values in views.items():
         if values.ndim != 2 or values.dtype.kind != "f" or not values.size:
             raise UserError(

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
 from ..errors import UserError
 from .camera_normalization import normalize_per_camera, normalize_rows
 from .clustering import Clusterer
+from .collapse import LabelingCollapse, check_trainable
 from .distances import Distance, PairwiseDistances
 from .eps import EpsRule, FixedEps
-from .refiners import Refiner, RefinerInputs
+from .refiners import ChecksViews, Refiner, RefinerInputs
 from .types import OUTLIER, FeatureSet, PseudoLabels, make_pseudo_labels
+
+__all__ = ["Labeling", "LabelingCollapse", "PseudoLabeler", "StageClock"]
 
 logger = logging.getLogger(__name__)
 
-
-class LabelingCollapse(UserError):
-    """A round left fewer than two classes to train on; the message counts what each stage kept."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class PseudoLabeler:
     Attributes:
         camera_normalization: standardise the features of each camera before they are clustered.
         row_normalization: L2-normalise the features that are clustered.
+        join_views: cluster the concatenation of all views; every view gets the same clusters.
         distance: how the distances are measured; not used by clusterers that use none.
         eps: the DBSCAN radius, or the rule that finds it.
         eps_update: `first`: the radius found in the first round is kept; `every`: found each round.
@@ -83,6 +87,7 @@ class PseudoLabeler:
     refiners: tuple[Refiner, ...] = ()
     camera_normalization: bool = False
     row_normalization: bool = True
+    join_views: bool = False
     eps_update: str = "first"
     non_finite: str = "raise"
     seed: int = 0
@@ -107,7 +112,7 @@ class PseudoLabeler:
             observe: called with the name of each stage as it begins.
 
         Raises:
-            LabelingCollapse: fewer than two classes are left in some view.
+            LabelingCollapse: fewer than two classes are left in some view, or in the training set.
             UserError: no images, features that are not finite, or a stage cannot work with them.
         """
         finite = self._check(features)
@@ -123,14 +128,16 @@ class PseudoLabeler:
             distances = self._measure(clustered)
         with clock.stage("eps"):
             eps = self._radii(distances, features.camera_ids, kept_eps)
-            near_eps = {view: distances[view].count_near(eps[view]) for view in eps}
+            near_eps = per_space(lambda view: distances[view].count_near(eps[view]), distances)
         with clock.stage("cluster"):
+            labels = per_space(
+                lambda view: self.clusterer.cluster(
+                    clustered.views[view], distances.get(view), eps.get(view), self.seed
+                ),
+                clustered.views,
+            )
             clusters = {
-                view: make_pseudo_labels(
-                    self.clusterer.cluster(x, distances.get(view), eps.get(view), self.seed),
-                    plain.views[view],
-                )
-                for view, x in clustered.views.items()
+                view: make_pseudo_labels(labels[view], x) for view, x in plain.views.items()
             }
         with clock.stage("refine"):
             inputs = RefinerInputs(plain, distances, clusters, eps, round_index, num_rounds)
@@ -138,6 +145,12 @@ class PseudoLabeler:
                 inputs = replace(inputs, clusters=refiner.refine(inputs))
         check_trainable(clusters, inputs.clusters, eps)
         return Labeling(inputs.clusters, clusters, eps, near_eps, clock.seconds)
+
+    def check_views(self, views: Sequence[str]) -> None:
+        """Raise a `UserError` if a refiner cannot work with the views of a network or a file."""
+        for refiner in self.refiners:
+            if isinstance(refiner, ChecksViews):
+                refiner.check_views(views)
 
     def _check(self, features: FeatureSet) -> np.ndarray:
         """(N,) bool, True for the images whose features are finite in every view."""
@@ -153,10 +166,9 @@ class PseudoLabeler:
         if len(bad) and (self.non_finite == "raise" or not finite.any()):
             shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
             raise UserError(
-                f"The features of {len(bad)} of {len(finite)} images are not finite (rows "
-                f"{shown}); "
-                "the model has diverged (lower SOLVER.BASE_LR) or the images are broken "
-                "(set UDA.NON_FINITE to drop to leave them out)."
+                f"The features of {len(bad)} of {len(finite)} images are not finite (rows {shown});"
+                " the model has diverged (lower SOLVER.BASE_LR) or the images are broken (set "
+                "UDA.NON_FINITE to drop to leave them out)."
             )
         zero = sum(int((~x.any(axis=1)).sum()) for x in features.views.values())
         if zero:
@@ -169,12 +181,14 @@ class PseudoLabeler:
                 "UDA.CAMERA_NORMALIZATION needs them; set it to False"
             )
             features = map_views(lambda x: normalize_per_camera(x, camera_ids), features)
-        return map_views(normalize_rows, features) if self.row_normalization else features
+        if self.row_normalization:
+            features = map_views(normalize_rows, features)
+        return concatenate_views(features) if self.join_views else features
 
     def _measure(self, features: FeatureSet) -> dict[str, PairwiseDistances]:
         if not self.clusterer.uses_distances:
             return {}
-        return {view: self.distance.measure(x) for view, x in features.views.items()}
+        return per_space(lambda view: self.distance.measure(features.views[view]), features.views)
 
     def _radii(
         self,
@@ -184,12 +198,34 @@ class PseudoLabeler:
     ) -> dict[str, float]:
         if kept_eps and self.eps_update == "first" and not isinstance(self.eps, FixedEps):
             return {view: kept_eps[view] for view in distances}
-        return {view: self.eps.find(d, camera_ids) for view, d in distances.items()}
+        return per_space(lambda view: self.eps.find(distances[view], camera_ids), distances)
+
+
+def per_space(compute: Callable[[str], T], spaces: Mapping[str, object]) -> dict[str, T]:
+    """`compute(view)` for every view, once for all views that share one space.
+
+    Args:
+        compute: called with one of the views that have a space.
+        spaces: view -> its features or distances; the same object stands for the same space.
+    """
+    one_view = {id(space): view for view, space in spaces.items()}
+    results = {key: compute(view) for key, view in one_view.items()}
+    return {view: results[id(space)] for view, space in spaces.items()}
 
 
 def map_views(function: Callable[[np.ndarray], np.ndarray], features: FeatureSet) -> FeatureSet:
     """The same images with a function applied to each view."""
     return replace(features, views={name: function(x) for name, x in features.views.items()})
+
+
+def concatenate_views(features: FeatureSet) -> FeatureSet:
+    """All views in one space: every view is the same array, the views side by side.
+
+    Divided by the root of their number, so that unit rows give unit rows.
+    """
+    views = list(features.views.values())
+    joined = np.concatenate(views, axis=1) / np.float32(math.sqrt(len(views)))
+    return replace(features, views=dict.fromkeys(features.views, joined))
 
 
 def subset(features: FeatureSet, rows: np.ndarray) -> FeatureSet:
@@ -212,29 +248,3 @@ def expand(labeling: Labeling, rows: np.ndarray) -> Labeling:
         labels={view: all_images(part) for view, part in labeling.labels.items()},
         clusters={view: all_images(part) for view, part in labeling.clusters.items()},
     )
-
-
-def check_trainable(
-    clusters: Mapping[str, PseudoLabels],
-    refined: Mapping[str, PseudoLabels],
-    eps: Mapping[str, float],
-) -> None:
-    """Raise a `LabelingCollapse` unless every view has two classes with images to train on."""
-    for view, labels in refined.items():
-        images = len(labels.labels)
-        found = len(np.unique(clusters[view].labels[clusters[view].kept]))
-        left = len(np.unique(labels.labels[labels.kept]))
-        if left < 2:
-            radius = f" at eps {eps[view]:.4g}" if view in eps else ""
-            advice = "UDA.REFINERS" if found >= 2 else "UDA.CLUSTER.EPS or UDA.CLUSTER.NAME"
-            raise LabelingCollapse(
-                f"View '{view}': clustering found {found} cluster(s) of "
-                f"{int(clusters[view].kept.sum())} of {images} images{radius} and refinement left "
-                f"{left} of {int(labels.kept.sum())} images, but training needs 2; change {advice}."
-            )
-        sizes = np.bincount(labels.labels[labels.kept])
-        if sizes.max() > 0.1 * images and images > 100:
-            logger.warning(
-                "View '%s': one cluster holds %d of %d images; eps may be too large.",
-                view, int(sizes.max()), images,
-            )  # fmt: skip

@@ -5,17 +5,21 @@ Nothing here feeds back into labels or training; identities are used to report, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from .types import OUTLIER, PseudoLabels
+from .types import OUTLIER, PseudoLabels, kept_in_all
 
 if TYPE_CHECKING:
     from .pipeline import Labeling
+
+
+_COUNTS = ("clusters", "outliers", "kept")
 
 
 def describe_labeling(
@@ -24,7 +28,7 @@ def describe_labeling(
     identities: np.ndarray | None = None,
     previous: Mapping[str, PseudoLabels] | None = None,
 ) -> dict[str, Any]:
-    """The record of a round: counts of the first view, quality of all views.
+    """The record of a round: counts of the training set, quality of all views.
 
     Args:
         labeling: of the round.
@@ -33,27 +37,50 @@ def describe_labeling(
         previous: view -> labels of the round before.
 
     Returns:
-        `clusters`, `outliers`, `kept`, `eps` (None without a radius), `near_eps`, `seconds` (stage
-        -> duration) and `quality`; further views have their name before each quality: "top/nmi".
+        `kept` and `outliers` (images inside and outside the training set, which are the images kept
+        in all views), `clusters` (of the first view, with at least one image of the training set),
+        `eps` (of the first view, None without a radius), `near_eps`, `seconds` (stage -> duration)
+        and `quality`. In it, further views have their name before each entry: "top/nmi". With two
+        or more views it also has the three counts of each view by itself ("global/kept"), the
+        `consistency` of the refined labels and `clusters/consistency`, that of the raw ones.
     """
     first, *_ = labeling.labels
-    counts = describe_labels(labeling.labels[first], camera_ids)
-    record: dict[str, Any] = {name: counts.pop(name) for name in ("clusters", "outliers", "kept")}
-    quality: dict[str, float] = {}
-    for view, part in labeling.labels.items():
-        scores = counts if view == first else describe_labels(part, camera_ids)
-        if previous and view in previous:
-            scores |= label_stability(previous[view].labels, part.labels)
-        if identities is not None:
-            scores |= score_against_identities(part.labels, identities)
-        prefix = "" if view == first else f"{view}/"
-        quality |= {prefix + name: value for name, value in scores.items()}
-    return record | {
+    trained = labeling.labels[first].drop(~kept_in_all(labeling.labels))
+    counts = describe_labels(trained, camera_ids)
+    quality = _describe_views(labeling, camera_ids, identities, previous or {})
+    if len(labeling.labels) > 1:
+        quality |= consistencies(labeling.labels)
+        quality["clusters/consistency"] = consistencies(labeling.clusters)["consistency"]
+    return {name: counts[name] for name in _COUNTS} | {
         "eps": labeling.eps.get(first),
         "near_eps": labeling.near_eps.get(first, 0),
         "seconds": dict(labeling.seconds),
         "quality": quality,
     }
+
+
+def _describe_views(
+    labeling: Labeling,
+    camera_ids: np.ndarray | None,
+    identities: np.ndarray | None,
+    previous: Mapping[str, PseudoLabels],
+) -> dict[str, float]:
+    """What `describe_labeling` says about each view by itself."""
+    others = list(labeling.labels)[1:]
+    quality: dict[str, float] = {}
+    for view, part in labeling.labels.items():
+        scores = describe_labels(part, camera_ids)
+        counts = {f"{view}/{name}": scores.pop(name) for name in _COUNTS}
+        if view in previous:
+            scores |= label_stability(previous[view].labels, part.labels)
+        if identities is not None:
+            scores |= score_against_identities(part.labels, identities)
+        if view in others and view in labeling.eps:
+            scores["eps"] = labeling.eps[view]
+        prefix = f"{view}/" if view in others else ""
+        quality |= {prefix + name: value for name, value in scores.items()}
+        quality |= counts if others else {}
+    return quality
 
 
 def describe_labels(labels: PseudoLabels, camera_ids: np.ndarray | None) -> dict[str, float]:
@@ -96,6 +123,45 @@ def label_stability(previous: np.ndarray, current: np.ndarray) -> dict[str, floa
     return {"stability_ari": float(ari), "kept_change": abs(now - before) / max(1, before)}
 
 
+def consistencies(labels: Mapping[str, PseudoLabels]) -> dict[str, float]:
+    """How far two or more views agree on who is together, in [0, 1].
+
+    Returns:
+        `consistency/<a>-<b>` of every pair of views and `consistency`, their mean: the "overall
+        consistency" of He et al., SECRET, AAAI 2022, "Consistency Analysis".
+    """
+    pairs = {
+        f"consistency/{a}-{b}": label_consistency(labels[a].labels, labels[b].labels)
+        for a, b in itertools.combinations(labels, 2)
+    }
+    return {"consistency": sum(pairs.values()) / len(pairs), **pairs}
+
+
+def label_consistency(first: np.ndarray, second: np.ndarray) -> float:
+    """The mean of the accuracies of two label vectors (N,) against each other, in [0, 1]."""
+    return (label_accuracy(first, second) + label_accuracy(second, first)) / 2
+
+
+def label_accuracy(labels: np.ndarray, reference: np.ndarray) -> float:
+    """The mean over clusters of the share of the cluster's most frequent reference label.
+
+    Clusters count alike, whatever their size; `purity` is the mean over images. The paper (SECRET,
+    "Consistency Analysis") does not say what becomes of outliers: here an image that is an outlier
+    in either takes no part, and a cluster of such images does not count.
+
+    Args:
+        labels: (N,) int64, OUTLIER for images left out.
+        reference: (N,) int64, labels of another view or identities.
+
+    Returns:
+        In [0, 1]; 0.0 if no image has both.
+    """
+    both = (labels != OUTLIER) & (reference != OUTLIER)
+    if not both.any():
+        return 0.0
+    return float(_majority_shares(_table(labels[both], reference[both])).mean())
+
+
 def score_against_identities(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
     """Agreement of the kept labels with the true identities.
 
@@ -104,18 +170,16 @@ def score_against_identities(labels: np.ndarray, identities: np.ndarray) -> dict
         identities: (N,) true identities.
 
     Returns:
-        `nmi`, `ari` (adjusted Rand index), `purity` (share of images whose identity is their
-        cluster's most frequent one), `pair_precision`, `pair_recall` and `pair_f1` (of the
-        statement "these two images show one person", over all pairs of kept images); all in
-        [0, 1] except `ari`, which may be negative. Empty if no image is kept.
+        `nmi`, `ari` (adjusted Rand index), `accuracy` (`label_accuracy`), `purity` (share of images
+        whose identity is their cluster's most frequent one), `pair_precision`, `pair_recall`
+        and `pair_f1` (of the statement "these two images show one person", over all pairs of kept
+        images); all in [0, 1] except `ari`, which may be negative. Empty if no image is kept.
     """
     kept = labels != OUTLIER
     if not kept.any():
         return {}
-    _, cluster = np.unique(labels[kept], return_inverse=True)
-    _, person = np.unique(identities[kept], return_inverse=True)
-    table = coo_matrix((np.ones(len(cluster)), (cluster, person))).tocsr()
-    table.sum_duplicates()
+    cluster, person = labels[kept], identities[kept]
+    table = _table(cluster, person)
     together = _pairs(table.data)
     in_clusters = _pairs(np.asarray(table.sum(axis=1)))
     in_persons = _pairs(np.asarray(table.sum(axis=0)))
@@ -124,11 +188,25 @@ def score_against_identities(labels: np.ndarray, identities: np.ndarray) -> dict
     return {
         "nmi": float(normalized_mutual_info_score(person, cluster)),
         "ari": float(adjusted_rand_score(person, cluster)),
+        "accuracy": label_accuracy(labels, identities),
         "purity": float(table.max(axis=1).sum() / len(cluster)),
         "pair_precision": precision,
         "pair_recall": recall,
         "pair_f1": 2 * precision * recall / (precision + recall) if together else 0.0,
     }
+
+
+def _table(rows: np.ndarray, columns: np.ndarray) -> csr_matrix:
+    """How many images have a row label and a column label together, without empty rows."""
+    _, row = np.unique(rows, return_inverse=True)
+    _, column = np.unique(columns, return_inverse=True)
+    table = coo_matrix((np.ones(len(row)), (row, column))).tocsr()
+    table.sum_duplicates()
+    return table
+
+
+def _majority_shares(table: csr_matrix) -> np.ndarray:
+    return table.max(axis=1).toarray().ravel() / np.asarray(table.sum(axis=1)).ravel()
 
 
 def _pairs(counts: np.ndarray) -> float:

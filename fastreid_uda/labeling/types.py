@@ -129,6 +129,11 @@ def make_pseudo_labels(labels: np.ndarray, features: np.ndarray) -> PseudoLabels
     )
 
 
+def kept_in_all(labels: Mapping[str, PseudoLabels]) -> np.ndarray:
+    """(N,) bool: the images that have a label in every view, i.e. the training set."""
+    return np.logical_and.reduce([part.kept for part in labels.values()])
+
+
 def class_centroids(features: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
     """(K, D) float32: the L2-normalised mean of each class; zero rows for classes without images.
 
@@ -147,18 +152,25 @@ def class_centroids(features: np.ndarray, labels: np.ndarray, num_classes: int) 
     return (sums / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
-def renumber(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Close the gaps in a numbering, keeping the order of the classes.
+def renumber(labels: np.ndarray, by_appearance: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Close the gaps in a numbering.
 
     The only place where labels change their numbers.
 
     Args:
         labels: (N,) int64 with OUTLIER for images left out.
+        by_appearance: True: class k' is the k'-th to appear along the image list; False: the
+            classes keep their order.
 
     Returns:
         The labels in 0..K'-1 and the old number of each new class, (K',) int64.
     """
-    old, inverse = np.unique(labels[labels != OUTLIER], return_inverse=True)
+    old, first, inverse = np.unique(
+        labels[labels != OUTLIER], return_index=True, return_inverse=True
+    )
+    if by_appearance:
+        order = np.argsort(first)
+        old, inverse = old[order], np.argsort(order)[inverse]
     renumbered = np.full_like(labels, OUTLIER)
     renumbered[labels != OUTLIER] = inverse
     return renumbered, old

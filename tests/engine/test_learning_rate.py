@@ -20,6 +20,10 @@ GOLDEN = {
         MMT | {"advance": 0},
         {1: 3.5, 2: 38.15, 9: 280.7, 10: 315.35, 11: 350, 40: 350, 41: 35, 70: 35, 71: 3.5},
     ),
+    "SECRET without a source": (
+        {"steps": (40, 60), "step_factors": (0.3, 0.1)},
+        {1: 350, 40: 350, 41: 105, 60: 105, 61: 35, 80: 35},
+    ),
     "MSPLR": (
         {"warmup_epochs": 10, "warmup_peak": 0.1, "steps": (41, 71), "advance": 1},
         {1: 3.5, 5: 17.5, 10: 35, 11: 350, 40: 350, 41: 35, 70: 35, 71: 3.5},
@@ -46,6 +50,24 @@ def rates_of(cfg, epochs, iters=3, first_epoch=0):
         optimizer.step()
         schedulers["lr_sched"].step()
     return rates
+
+
+@pytest.mark.parametrize("target", ["Market", "Duke", "MSMT"])
+def test_secret_without_a_source__schedule_counts_the_rounds(target):
+    cfg = load_config(str(ROOT / f"configs/USL/{target}/secret.yml"))
+    assert cfg.SOLVER.MAX_EPOCH == 1 and cfg.UDA.ROUNDS == 80 and not cfg.UDA.RESTART_SCHEDULE
+    for epoch, micro in GOLDEN["SECRET without a source"][1].items():
+        (rate,) = rates_of(cfg, 1, first_epoch=epoch - 1)
+        assert rate * 1e6 == pytest.approx(micro)
+
+
+@pytest.mark.parametrize("task", ["Duke2Market", "Market2Duke", "Market2MSMT", "Duke2MSMT"])
+def test_secret__source_recipe_has_the_schedule_of_its_code(task):
+    cfg = load_config(str(ROOT / f"configs/{task}/secret.yml"))
+    assert rates_of(cfg, 1) == [pytest.approx(3.5e-4)] and cfg.SOLVER.STEPS == []
+    rates = rates_of(source_config(cfg, "source"), 80)
+    for epoch, micro in GOLDEN["SECRET"][1].items():
+        assert rates[epoch - 1] * 1e6 == pytest.approx(micro, abs=0.005)
 
 
 def test_msplr_config__has_the_printed_schedule():

@@ -12,7 +12,9 @@ from fastreid_uda.config_loading import load_config
 from fastreid_uda.data.build import load_training_images
 from fastreid_uda.engine import label_hooks
 from fastreid_uda.engine.checkpointing import load_checkpoint, load_weights, save_checkpoint
+from fastreid_uda.engine.checks import check_run
 from fastreid_uda.engine.label_hooks import PseudoLabelHook, TrueLabelHook
+from fastreid_uda.engine.target_statistics_hook import TargetStatisticsHook
 from fastreid_uda.engine.trainer import UDATrainer
 from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.pipeline import LabelingCollapse
@@ -62,7 +64,7 @@ def test_freeze__only_the_classifier_moves_and_batch_norm_stands_still(market):
     trainable = [p.requires_grad for p in trainer.model.parameters()]
     trainer.train()
     moved = set(differing(before, state_of(trainer)))
-    assert moved == {"heads.weight", "criteria.CenterLoss.table"}
+    assert moved == {"heads.weight", "criteria.global.CenterLoss.table"}
     assert [p.requires_grad for p in trainer.model.parameters()] == trainable
 
 
@@ -271,3 +273,154 @@ def test_checkpoint__failing_write_keeps_the_old_file(tmp_path, monkeypatch):
         save_checkpoint(path, {"a": 2})
     assert load_checkpoint(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["c.pth"]
+
+
+def test_mean_teacher__moves_by_the_rule_with_the_step_of_the_run(market, monkeypatch):
+    trainer = make_trainer(market, "SOLVER.MAX_EPOCH", "1", method="secret")
+    steps = []
+    update = type(trainer.model).update_teachers
+
+    def spy(model, step):
+        (student,), (teacher,) = model.students, model.teachers
+        old = {name: p.clone() for name, p in teacher.named_parameters()}
+        update(model, step)
+        steps.append(step)
+        a = min(1 - 1 / (step + 1), 0.9)
+        new = dict(student.named_parameters())
+        for name, parameter in teacher.named_parameters():
+            torch.testing.assert_close(parameter, a * old[name] + (1 - a) * new[name].detach())
+
+    monkeypatch.setattr(type(trainer.model), "update_teachers", spy)
+    trainer.train()
+    assert steps == [0, 1, 2, 3]  # two rounds of two iterations: the second round goes on counting
+    (student,), (teacher,) = trainer.model.students, trainer.model.teachers
+    assert differing(student.heads.state_dict(), teacher.heads.state_dict())
+    assert list(trainer.labels) == ["global", "top", "bottom"]
+
+
+def test_mean_teacher__both_classifiers_start_from_the_centroids(market, monkeypatch):
+    trainer = make_trainer(market, rounds=1, method="secret")
+    seen = []
+    wrap = trainer.wrap_model
+
+    def spy():
+        networks = [*trainer.model.students, *trainer.model.teachers]
+        seen.extend({v: w.detach().clone() for v, w in n.classifiers().items()} for n in networks)
+        wrap()
+
+    monkeypatch.setattr(trainer, "wrap_model", spy)
+    trainer.train()
+    assert len(seen) == 2
+    for classifiers in seen:
+        for view, labels in trainer.labels.items():
+            assert (classifiers[view].numpy() == labels.centroids).all()
+
+
+def test_mean_teacher__optimizer_has_the_student_alone(market):
+    trainer = make_trainer(market, "SOLVER.HEADS_LR_FACTOR", "2.0", rounds=1, method="secret")
+    trainer.train()
+    groups = trainer.optimizer.param_groups
+    optimized = {id(p) for group in groups for p in group["params"]}
+    (student,), (teacher,) = trainer.model.students, trainer.model.teachers
+    assert optimized == {id(p) for p in student.parameters() if p.requires_grad}
+    assert not optimized & {id(p) for p in teacher.parameters()}
+    rates = {id(g["params"][0]): g["lr"] for g in groups}
+    head = rates[id(student.heads.weight)]
+    assert head == 2 * rates[id(next(student.backbone.parameters()))]
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2])
+def test_mean_teacher__resume_repeats_bit_for_bit(market, stop_after):
+    overrides = ["UDA.CLUSTER.EPS", "None", "UDA.CLUSTER.RHO.FRACTION", "0.1"]
+    arguments = {"method": "secret"}
+    whole = make_trainer(market, *overrides, "OUTPUT_DIR", str(market / "whole"), **arguments)
+    whole.train()
+    first = make_trainer(market, *overrides, **arguments)
+    save = first.save
+
+    def save_and_stop(name):
+        save(name)
+        if name == "model_last.pth" and first.epoch == stop_after:
+            raise InterruptedError
+
+    first.save = save_and_stop
+    with pytest.raises(InterruptedError):
+        first.train()
+    second = make_trainer(market, *overrides, **arguments)
+    assert second.resume()
+    second.train()
+    assert differing(whole.model.state_dict(), second.model.state_dict()) == []
+    for view, labels in whole.labels.items():
+        assert (labels.labels == second.labels[view].labels).all()
+    assert [r["quality"]["top/eps"] for r in whole.records] == [
+        r["quality"]["top/eps"] for r in second.records
+    ]
+
+
+def test_mean_teacher__checkpoint_gives_the_teacher_to_any_network(market):
+    trainer = make_trainer(market, rounds=1, method="secret")
+    trainer.train()
+    path = str(market / "out/model_final.pth")
+    teacher = trainer.model.teachers[0]
+    pair = make_trainer(market, method="secret").model
+    load_weights(pair, path)
+    single = make_trainer(market, method="baseline").model
+    load_weights(single, path)
+    for network in (pair.students[0], pair.teachers[0], single):
+        for name, tensor in network.backbone.state_dict().items():
+            assert torch.equal(tensor, teacher.backbone.state_dict()[name]), name
+    assert torch.equal(single.heads.bottleneck[0].weight, teacher.heads.bottleneck[0].weight)
+
+
+def test_target_statistics__move_batch_norm_and_nothing_else(market):
+    trainer = make_trainer(market, supervised=True, method="secret")
+    images = trainer.images
+    hook = TargetStatisticsHook(images, trainer.cfg)
+    hook.trainer = trainer
+    trainer.iters_per_epoch, trainer.epoch = 2, 0
+    trainer.model = trainer.model.students[0].train()
+    trainer.model.start_round(dict.fromkeys(trainer.model.views, 3), None)
+    before = state_of(trainer)
+    hook.before_epoch()
+    hook.before_step()
+    moved = differing(before, state_of(trainer))
+    layers = {name.rsplit(".", 1)[0] for name in before if name.endswith("running_mean")}
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert set(moved) == {f"{layer}.{name}" for layer in layers for name in statistics}
+    assert all(p.grad is None for p in trainer.model.parameters())
+
+
+def test_target_statistics__depend_on_seed_and_epoch_alone(market):
+    trainer = make_trainer(market, supervised=True, method="baseline")
+    trainer.iters_per_epoch = 1
+
+    def batch(epoch):
+        hook = TargetStatisticsHook(trainer.images, trainer.cfg)
+        hook.trainer, trainer.epoch = trainer, epoch
+        hook.before_epoch()
+        return next(hook._batches)
+
+    first, again, later = batch(0), batch(0), batch(1)
+    assert "targets" not in first
+    assert torch.equal(first["images"], again["images"])
+    assert not torch.equal(first["images"], later["images"])
+
+
+@pytest.mark.parametrize(
+    "overrides,sentence",
+    [
+        (["MODEL.HEADS.NAME", "PseudoLabelHead"], r"SECRET compares views.*MultiViewHead"),
+        (["MODEL.HEADS.NAME", "EmbeddingHead"], r"EmbeddingHead.*PseudoLabelHead or MultiViewHead"),
+        (["UDA.SECRET.LOCAL_VIEWS", "('left',)"], r"LOCAL_VIEWS names 'left'.*top, bottom"),
+        (["TEST.VIEWS", "('global', 'left')"], r"TEST\.VIEWS is 'left'.*bottom, global, top"),
+        (["TEST.VIEWS", "()"], r"TEST\.VIEWS is empty"),
+        (["UDA.MEAN_TEACHER.ENABLED", "False"], r"SoftCrossEntropyLoss, which learns from a mean"),
+        (["UDA.SOURCE.CONFIG", "Source/synthetic.yml"], "stage 'source' has no teacher"),
+    ],
+)
+def test_check_run__what_cannot_work_is_refused_at_the_start(market, overrides, sentence):
+    cfg = load_config(
+        str(ROOT / "configs/Synthetic/secret.yml"), [*TINY, "MODEL.DEVICE", "cpu", *overrides]
+    )
+    with pytest.raises(UserError, match=sentence):
+        check_run(cfg, eval_only=False)

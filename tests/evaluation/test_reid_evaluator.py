@@ -19,6 +19,7 @@ from fastreid.config import get_cfg
 from fastreid.evaluation import ReidEvaluator
 from fastreid.utils import compute_dist
 
+from fastreid_uda.config import add_uda_config
 from fastreid_uda.evaluation.reid_evaluator import BlockwiseReidEvaluator
 
 from . import make_people
@@ -46,6 +47,7 @@ def reference(monkeypatch):
 
 def make_cfg(*changes):
     cfg = get_cfg()
+    add_uda_config(cfg)
     cfg.merge_from_list(list(changes))
     return cfg
 
@@ -92,7 +94,7 @@ def test_process__takes_the_global_view_of_several(people):
 
 
 def test_process__error_no_global_view(people):
-    with pytest.raises(fastreid_uda.UserError, match=r"views \['top'\]"):
+    with pytest.raises(fastreid_uda.UserError, match="but the network has the views: top"):
         feed(BlockwiseReidEvaluator(make_cfg(), 50), people, lambda f: {"top": f})
 
 

@@ -8,11 +8,19 @@ import sys
 import numpy as np
 import pytest
 
+from fastreid_uda.labeling.clustering import DBSCAN
+from fastreid_uda.labeling.distances import Jaccard
+from fastreid_uda.labeling.refiners.secret import agreeing
+from fastreid_uda.labeling.types import OUTLIER, renumber
 from tests.helpers import ROOT, make_features
 
 TOOL = str(ROOT / "tools/label_features.py")
 BASELINE = str(ROOT / "configs/Synthetic/baseline.yml")
 MSPLR = str(ROOT / "configs/Synthetic/msplr.yml")
+DUKE_TO_MARKET = str(ROOT / "configs/Duke2Market/baseline.yml")
+SECRET = [
+    "--config-file", DUKE_TO_MARKET, "UDA.REFINERS", "('SECRET',)", "UDA.CLUSTER.EPS", "0.6",
+]  # fmt: skip
 FEW = ["UDA.DISTANCE.JACCARD.K1", "8", "UDA.CLUSTER.DBSCAN.MIN_SAMPLES", "2"]
 
 
@@ -133,3 +141,60 @@ def test_as_typed__in_a_process_of_its_own(saved):
 def test_missing_file__one_sentence(run, tmp_path):
     process = run(tmp_path / "no.npz", "--config-file", BASELINE, "--out", tmp_path / "l.npz")
     assert process.returncode == 2 and "no such file" in process.stderr
+
+
+@pytest.fixture
+def three_views(tmp_path):
+    """A file with "global" in the middle, and its views as unit rows."""
+    features, identities = make_features(noise=1.0, seed=3)
+    rng = np.random.default_rng(0)
+    views = {}
+    for view in ("top", "global", "bottom"):
+        x = features.views["global"] + 0.4 * rng.normal(size=(96, 32))
+        views[view] = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    path = tmp_path / "views.npz"
+    np.savez(path, identities=identities, **views)
+    return path, tmp_path / "labels.npz", views
+
+
+@pytest.mark.parametrize("local_views", [("top", "bottom"), ("bottom",)])
+def test_secret__labels_of_a_file_equal_those_of_the_functions(run, three_views, local_views):
+    path, out, views = three_views
+    process = run(path, "--out", out, *SECRET, *FEW, "UDA.SECRET.LOCAL_VIEWS", local_views)
+    assert process.returncode == 0, process.stderr
+    raw = {
+        view: DBSCAN(2).cluster(x, Jaccard(k1=8, k2=6).measure(x), 0.6, 0)
+        for view, x in views.items()
+    }
+    keep = {view: y != OUTLIER for view, y in raw.items()}
+    for local in local_views:
+        keep["global"] = keep["global"] & agreeing(raw["global"], raw[local], 0.4)
+        keep[local] = agreeing(raw[local], raw["global"], 0.4)
+    arrays = np.load(out)
+    for view, labels in raw.items():
+        expected, _ = renumber(np.where(keep[view], labels, OUTLIER), by_appearance=True)
+        assert (arrays[f"labels/{view}"] == expected).all()
+        assert (arrays[f"clusters/{view}"] == labels).all()
+    trained = np.logical_and.reduce(list(keep.values()))
+    assert ((arrays["weights"] > 0) == trained).all()
+    line = json.loads(process.stdout)
+    assert line["kept"] == trained.sum() < keep["global"].sum()
+    assert line["quality"]["consistency"] > line["quality"]["clusters/consistency"]
+    assert {"top/nmi", "top/eps", "accuracy", "consistency/global-top"} <= set(line["quality"])
+
+
+def test_join_views__one_label_for_all_views(run, three_views):
+    path, out, _ = three_views
+    process = run(path, "--out", out, *SECRET, *FEW, "UDA.REFINERS", "()", "UDA.JOIN_VIEWS", "True")
+    assert process.returncode == 0, process.stderr
+    arrays = np.load(out)
+    assert (arrays["labels/global"] == arrays["labels/top"]).all()
+    assert (arrays["labels/global"] == arrays["labels/bottom"]).all()
+
+
+def test_secret__one_view_only_is_refused_before_labeling(run, saved):
+    path, out = saved
+    process = run(path, "--out", out, *SECRET, *FEW)
+    assert process.returncode == 2 and not out.exists()
+    assert "SECRET compares views and needs 'global' and at least one more" in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1

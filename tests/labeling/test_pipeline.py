@@ -5,17 +5,32 @@ import pytest
 
 from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.clustering import DBSCAN, KMeans
+from fastreid_uda.labeling.collapse import check_trainable
 from fastreid_uda.labeling.distances import Cosine, Euclidean, Jaccard
 from fastreid_uda.labeling.eps import FixedEps, Rho
 from fastreid_uda.labeling.pipeline import LabelingCollapse, PseudoLabeler
 from fastreid_uda.labeling.refiners.msplr import MSPLR
-from fastreid_uda.labeling.types import OUTLIER, FeatureSet
+from fastreid_uda.labeling.refiners.secret import SECRET
+from fastreid_uda.labeling.types import OUTLIER, FeatureSet, make_pseudo_labels
 from tests.helpers import make_features
 
 
 def labeler(**changes):
     options = {"distance": Jaccard(k1=6, k2=2), "eps": FixedEps(0.6), "clusterer": DBSCAN(2)}
     return PseudoLabeler(**(options | changes))
+
+
+def three_views(**options):
+    """(FeatureSet, identities): the same people, more noise and fewer dimensions in each view."""
+    features, identities = make_features(**options)
+    x, rng = features.views["global"], np.random.default_rng(9)
+    top, bottom = (x + s * rng.normal(size=x.shape).astype(np.float32) for s in (0.1, 0.3))
+    views = {"global": x, "top": top[:, :24], "bottom": bottom[:, :16]}
+    return FeatureSet(views, features.camera_ids), identities
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def partition(labels):
@@ -67,8 +82,7 @@ def test_pipeline__input_is_not_changed():
 def test_pipeline__centroids_are_in_the_space_of_the_network():
     features, _ = make_features()
     part = labeler(camera_normalization=True)(features).labels["global"]
-    unit = features.views["global"] / np.linalg.norm(features.views["global"], axis=1)[:, None]
-    mean = unit[part.labels == 0].mean(axis=0)
+    mean = unit(features.views["global"])[part.labels == 0].mean(axis=0)
     assert part.centroids[0] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
 
 
@@ -155,3 +169,80 @@ def test_few_images__label_or_say_why(images, distance):
     except UserError:  # a collapse, or no distance that eps could be taken from
         return
     assert len(labels.labels) == images
+
+
+def test_views__are_clustered_by_themselves_and_refined_together():
+    features, _ = three_views(noise=0.6)
+    labeling = labeler(eps=Rho(0.05), refiners=(SECRET(),))(features)
+    assert list(labeling.labels) == list(labeling.eps) == ["global", "top", "bottom"]
+    assert len(set(labeling.eps.values())) == 3
+    for view, x in features.views.items():
+        alone = labeler(eps=Rho(0.05))(FeatureSet({"global": x}))
+        assert (labeling.clusters[view].labels == alone.clusters["global"].labels).all()
+        assert labeling.eps[view] == alone.eps["global"]
+
+
+def test_join_views__clusters_the_concatenation():
+    features, _ = three_views(noise=0.6)
+    labeling = labeler(join_views=True)(features)
+    joined = np.concatenate([unit(x) for x in features.views.values()], axis=1) / np.sqrt(3)
+    joined = joined.astype(np.float32)
+    expected = DBSCAN(2).cluster(joined, Jaccard(k1=6, k2=2).measure(joined), 0.6, 0)
+    for view, part in labeling.labels.items():
+        assert (part.labels == expected).all()
+        mean = unit(features.views[view])[expected == 0].mean(axis=0)
+        assert part.centroids[0] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
+    separate = labeler()(features).labels
+    assert any((separate[view].labels != expected).any() for view in separate)
+
+
+def test_join_views__measures_once():
+    class Counting(Jaccard):
+        calls = 0
+
+        def measure(self, features):
+            Counting.calls += 1
+            assert np.linalg.norm(features, axis=1) == pytest.approx(1, abs=1e-5)
+            return super().measure(features)
+
+    features, _ = three_views()
+    labeling = labeler(distance=Counting(6, 2), eps=Rho(0.05), join_views=True)(features)
+    assert Counting.calls == 1
+    assert list(labeling.eps) == list(features.views) and len(set(labeling.eps.values())) == 1
+
+
+def test_join_views__kmeans_and_camera_normalization():
+    features, identities = three_views(noise=0.05)
+    options = {"clusterer": KMeans(num_clusters=12), "distance": None, "camera_normalization": True}
+    labels = labeler(join_views=True, **options)(features).labels
+    assert all(partition(part.labels) == partition(identities) for part in labels.values())
+
+
+def test_join_views__changes_nothing_for_one_view():
+    features, _ = make_features(noise=0.6)
+    one, joined = labeler()(features), labeler(join_views=True)(features)
+    assert (one.labels["global"].labels == joined.labels["global"].labels).all()
+    assert (one.labels["global"].centroids == joined.labels["global"].centroids).all()
+    assert one.near_eps == joined.near_eps
+
+
+def test_check_views__asks_the_refiners():
+    labeler(refiners=(MSPLR(),)).check_views(("global",))
+    labeler(refiners=(MSPLR(), SECRET())).check_views(("global", "top"))
+    with pytest.raises(UserError, match="SECRET compares views"):
+        labeler(refiners=(MSPLR(), SECRET())).check_views(("global",))
+
+
+def test_views_without_common_images__collapse_with_counts():
+    x = np.eye(8, dtype=np.float32)
+    labels = {
+        "global": make_pseudo_labels(np.array([0, 0, 1, 1, 2, -1, -1, -1]), x),
+        "top": make_pseudo_labels(np.array([-1, -1, -1, 0, -1, 0, 1, 1]), x),
+    }
+    with pytest.raises(
+        LabelingCollapse,
+        match=r"Of 8 images 5 in 'global', 4 in 'top' are kept, but in all views only 1, with "
+        r"1 class\(es\) of view 'global'.*change UDA\.REFINERS or UDA\.CLUSTER\.EPS\.",
+    ):
+        check_trainable(labels, labels, {})
+    check_trainable({"global": labels["global"]}, {"global": labels["global"]}, {})

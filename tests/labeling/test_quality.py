@@ -3,8 +3,35 @@ import itertools
 import numpy as np
 import pytest
 
-from fastreid_uda.labeling.quality import describe_labels, label_stability, score_against_identities
+from fastreid_uda.labeling.pipeline import Labeling
+from fastreid_uda.labeling.quality import (
+    describe_labeling,
+    describe_labels,
+    label_accuracy,
+    label_consistency,
+    label_stability,
+    score_against_identities,
+)
 from fastreid_uda.labeling.types import make_pseudo_labels
+
+
+def labeling_of(labels, clusters=None, eps=None):
+    def records(views):
+        x = np.eye(10, dtype=np.float32)
+        return {v: make_pseudo_labels(np.array(y), x[: len(y)]) for v, y in views.items()}
+
+    return Labeling(records(labels), records(clusters or labels), eps or {}, {}, {"cluster": 1.0})
+
+
+def loop_over_clusters(labels, reference):
+    """The paper's accuracy, on the images that have both labels."""
+    shares = []
+    for k in set(labels) - {-1}:
+        answers = [reference[i] for i in range(len(labels)) if labels[i] == k]
+        answers = [a for a in answers if a != -1]
+        if answers:
+            shares.append(max(answers.count(a) for a in answers) / len(answers))
+    return sum(shares) / len(shares) if shares else 0.0
 
 
 def test_describe_labels__counts():
@@ -44,3 +71,62 @@ def test_label_stability__counts_only_images_kept_in_both():
 def test_label_stability__nothing_in_common():
     stability = label_stability(np.array([0, -1]), np.array([-1, 0]))
     assert stability == {"stability_ari": 0.0, "kept_change": 0.0}
+
+
+def test_label_accuracy__counts_clusters_alike_and_purity_images():
+    labels, people = np.array([0, 0, 0, 0, 1, 1, -1]), np.array([5, 5, 5, 6, 7, 8, 9])
+    assert label_accuracy(labels, people) == pytest.approx((3 / 4 + 1 / 2) / 2)
+    scores = score_against_identities(labels, people)
+    assert scores["accuracy"] == label_accuracy(labels, people)
+    assert scores["purity"] == pytest.approx(4 / 6)
+
+
+def test_label_accuracy__ignores_outliers_of_either():
+    first, second = np.array([0, 0, 1, -1, 2]), np.array([0, -1, 1, 1, -1])
+    assert label_accuracy(first, second) == 1.0  # cluster 2 has no image left: it does not count
+    assert label_accuracy(second, first) == 1.0
+    assert label_accuracy(np.array([0, -1]), np.array([-1, 0])) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_accuracy_and_consistency__equal_loops(seed):
+    rng = np.random.default_rng(seed)
+    first, second = rng.integers(-1, 5, size=40), rng.integers(-1, 7, size=40)
+    forward = loop_over_clusters(first.tolist(), second.tolist())
+    backward = loop_over_clusters(second.tolist(), first.tolist())
+    assert label_accuracy(first, second) == pytest.approx(forward)
+    assert label_consistency(first, second) == pytest.approx((forward + backward) / 2)
+    assert label_consistency(first, second) == label_consistency(second, first)
+
+
+def test_record__of_one_view_counts_its_labels():
+    record = describe_labeling(labeling_of({"global": [0, 0, 1, -1]}, eps={"global": 0.5}))
+    assert {k: record[k] for k in ("clusters", "kept", "outliers", "eps")} == {
+        "clusters": 2, "kept": 3, "outliers": 1, "eps": 0.5,
+    }  # fmt: skip
+    assert record["quality"] == {"largest": 2}
+
+
+def test_record__of_several_views_counts_the_training_set():
+    labels = {"global": [0, 0, 1, 1, 2, -1], "top": [0, 0, 1, 1, -1, 0], "low": [0, 0, 0, 0, 0, 0]}
+    clusters = labels | {"top": [0, 1, 0, 1, 0, 0]}
+    people = np.array([3, 3, 4, 4, 5, 5])
+    eps = {"global": 0.5, "top": 0.6, "low": 0.7}
+    record = describe_labeling(labeling_of(labels, clusters, eps), identities=people)
+    quality = record["quality"]
+    # image 4 is an outlier of "top", so cluster 2 of "global" is not trained
+    assert (record["clusters"], record["kept"], record["outliers"]) == (2, 4, 2)
+    assert (quality["global/clusters"], quality["global/kept"], quality["top/kept"]) == (3, 5, 5)
+    assert (record["eps"], quality["top/eps"], quality["low/eps"]) == (0.5, 0.6, 0.7)
+    assert "global/eps" not in quality
+    assert quality["accuracy"] == 1.0 and quality["low/accuracy"] == pytest.approx(1 / 3)
+    pairs = {
+        name: quality[f"consistency/{name}"] for name in ("global-top", "global-low", "top-low")
+    }
+    assert pairs == {
+        "global-top": 1.0,
+        "global-low": pytest.approx((1 + 2 / 5) / 2),
+        "top-low": pytest.approx((1 + 3 / 5) / 2),
+    }
+    assert quality["consistency"] == pytest.approx(sum(pairs.values()) / 3)
+    assert 0 < quality["clusters/consistency"] < quality["consistency"]

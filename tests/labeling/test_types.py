@@ -7,6 +7,7 @@ from fastreid_uda.labeling.types import (
     FeatureSet,
     PseudoLabels,
     class_centroids,
+    kept_in_all,
     make_pseudo_labels,
     renumber,
 )
@@ -22,6 +23,23 @@ def test_renumber__all_outliers():
     labels, old = renumber(np.full(3, OUTLIER))
     assert labels.tolist() == [OUTLIER] * 3
     assert len(old) == 0
+
+
+def test_renumber__by_appearance():
+    labels, old = renumber(
+        np.array([OUTLIER, 4, 2, 4, 9, 0, 2], dtype=np.int64), by_appearance=True
+    )
+    assert labels.tolist() == [OUTLIER, 0, 1, 0, 2, 3, 1]
+    assert old.tolist() == [4, 2, 9, 0]
+    assert renumber(np.full(3, OUTLIER), by_appearance=True)[0].tolist() == [OUTLIER] * 3
+
+
+def test_kept_in_all__is_labelled_in_every_view():
+    x = np.eye(4, dtype=np.float32)
+    labels = {"global": [0, 1, OUTLIER, 1], "top": [OUTLIER, 0, OUTLIER, 0]}
+    parts = {view: make_pseudo_labels(np.array(y), x) for view, y in labels.items()}
+    assert kept_in_all(parts).tolist() == [False, True, False, True]
+    assert kept_in_all({"global": parts["global"]}).tolist() == [True, True, False, True]
 
 
 def test_class_centroids__are_normalised_means_of_the_class():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import fastreid_uda  # noqa: F401  mends fast-reid before it is imported
+from fastreid_uda.config import add_uda_config
 from fastreid_uda.modeling.losses import LOSSES
 from fastreid_uda.modeling.losses.center import CenterLoss, center_loss
 from fastreid_uda.modeling.losses.cross_entropy import cross_entropy, smoothed_targets
@@ -69,8 +70,38 @@ def test_every_loss__is_finite_with_one_class_in_the_batch(name):
     loss = LOSSES.build(name)
     if name == "CenterLoss":
         loss.reset(1, 6)
-    outputs = {"features": torch.randn(4, 6), "cls_outputs": torch.randn(4, 1)}
-    assert torch.isfinite(loss(outputs, torch.zeros(4, dtype=torch.long)))
+    outputs = {
+        "features": torch.randn(4, 6),
+        "cls_outputs": torch.randn(4, 1),
+        "pred_class_logits": torch.randn(4, 1),
+    }
+    assert torch.isfinite(loss(outputs, torch.zeros(4, dtype=torch.long), None, outputs))
+
+
+def test_losses__that_need_a_teacher_say_so_and_the_others_ignore_it():
+    assert [name for name in LOSSES if LOSSES.get(name).needs_teacher] == [
+        "SoftCrossEntropyLoss",
+        "SoftTripletLoss",
+    ]
+    targets = torch.arange(8) // 2
+    outputs = {"features": torch.randn(8, 6), "cls_outputs": torch.randn(8, 4)}
+    for name in LOSSES:
+        loss = LOSSES.build(name)
+        if not loss.needs_teacher:
+            if name == "CenterLoss":
+                loss.reset(4, 6)
+            assert torch.equal(loss(outputs, targets), loss(outputs, targets, None, {}))
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_loss__has_a_node_with_its_arguments(name):
+    from fastreid.config import get_cfg
+
+    cfg = get_cfg()
+    add_uda_config(cfg)
+    loss = LOSSES.get(name)
+    keys = {key.lower() for key in cfg.MODEL.LOSSES[loss.node]}
+    assert keys == set(LOSSES.defaults(name))
 
 
 def test_center_loss__pulls_features_and_equals_a_loop():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ...registry import Registry
 from ..distances import PairwiseDistances
@@ -42,9 +42,19 @@ class RefinerInputs:
 class Refiner(Protocol):
     """Labels in, labels out: same views, same images, no state, no randomness.
 
-    A refiner is a frozen dataclass; its fields are its hyper-parameters and its config keys.
+    A refiner is a frozen dataclass; its fields are its hyper-parameters and its config keys. One
+    that cannot work with every network also has the method of `ChecksViews`.
     """
 
     def refine(self, inputs: RefinerInputs) -> Mapping[str, PseudoLabels]:
         """The refined labels of every view in `inputs.clusters`, in the same order."""
+        ...
+
+
+@runtime_checkable
+class ChecksViews(Protocol):
+    """A refiner that asks for certain views."""
+
+    def check_views(self, views: Sequence[str]) -> None:
+        """Raise a `UserError` unless it can work with these views; called before a run starts."""
         ...

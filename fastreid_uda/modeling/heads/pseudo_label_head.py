@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.heads.embedding_head import EmbeddingHead
 from torch import nn
 
+from ...errors import UserError
+
 CLASSIFIER_STD = 0.001
 """Standard deviation of a random classifier, as in MMT and the strong baseline."""
 
+Outputs = dict[str, Any]
+"""view -> what fast-reid's head returns: `cls_outputs`, `pred_class_logits` (B, K) and `features`
+(B, D) in training, the features after the neck (B, D) in evaluation."""
 
-@REID_HEADS_REGISTRY.register()
-class PseudoLabelHead(EmbeddingHead):
-    """One view, `global`: pooling, optional embedding and BN neck, and a classifier of K rows.
 
-    All of fast-reid's head options keep their meaning (`MODEL.HEADS.*`). In training it returns
-    what fast-reid's head returns; in evaluation the features after the neck, (B, D).
+class ClassifierHead(EmbeddingHead):
+    """One view: pooling, optional embedding and BN neck, and a classifier of K rows.
+
+    All of fast-reid's head options keep their meaning (`MODEL.HEADS.*`).
     """
 
-    views = ("global",)
     weight: nn.Parameter
 
     @property
@@ -28,25 +34,57 @@ class PseudoLabelHead(EmbeddingHead):
         return self.weight.shape[1]
 
     @torch.no_grad()
-    def reset_classifiers(
-        self, num_classes: dict[str, int], centroids: dict[str, torch.Tensor] | None = None
-    ) -> None:
+    def reset_classifier(self, num_classes: int, rows: torch.Tensor | None = None) -> None:
         """Replace the classifier; class k becomes row k.
 
         Args:
-            num_classes: view -> K.
-            centroids: view -> (K, D) first rows of the classifier; None: drawn from
-                N(0, CLASSIFIER_STD^2).
+            num_classes: K.
+            rows: (K, D) the classifier; None: drawn from N(0, CLASSIFIER_STD^2).
         """
-        (classes,) = num_classes.values()
-        if centroids is None:
-            weight = torch.randn(classes, self.feature_dim) * CLASSIFIER_STD
-        else:
-            (weight,) = centroids.values()
+        if rows is None:
+            rows = torch.randn(num_classes, self.feature_dim) * CLASSIFIER_STD
         # A copy: training must not write into the centroids of the labels.
-        self.weight = nn.Parameter(weight.to(self.weight, copy=True))
-        self.cls_layer.num_classes = classes
+        self.weight = nn.Parameter(rows.to(self.weight, copy=True))
+        self.cls_layer.num_classes = num_classes
 
-    def classifier_parameters(self) -> list[nn.Parameter]:
-        """The parameters that train while the body is frozen."""
-        return [self.weight]
+
+@REID_HEADS_REGISTRY.register()
+class PseudoLabelHead(ClassifierHead):
+    """The head of a network with one view, `global`.
+
+    Heads of this package take and give dicts by view, and name their views before they are built.
+    """
+
+    @classmethod
+    def view_names(cls, cfg: Any) -> tuple[str, ...]:
+        """The views that the config gives this head, the global one first."""
+        return ("global",)
+
+    @property
+    def branches(self) -> dict[str, ClassifierHead]:
+        """Pooling, neck and classifier by view."""
+        return {"global": self}
+
+    def forward(
+        self, feature_map: torch.Tensor, targets: Mapping[str, torch.Tensor] | None = None
+    ) -> Outputs:
+        """The outputs of all views.
+
+        Args:
+            feature_map: (B, C, H, W) of the backbone.
+            targets: view -> (B,) int64; only classification layers with a margin look at them.
+        """
+        return {"global": self.classify(feature_map, (targets or {}).get("global"))}
+
+    def classify(self, feature_map: torch.Tensor, targets: torch.Tensor | None) -> Any:
+        """The outputs of the global view."""
+        return super().forward(feature_map, targets)
+
+
+def check_head(head: type) -> None:
+    """Raise a `UserError` if a class of fast-reid's registry is no head of this package."""
+    if not issubclass(head, PseudoLabelHead):
+        raise UserError(
+            f"MODEL.HEADS.NAME is {head.__name__}, which cannot take new classes in each round; "
+            "set it to PseudoLabelHead or MultiViewHead."
+        )

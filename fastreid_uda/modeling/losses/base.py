@@ -1,4 +1,4 @@
-"""The registry of losses, and the losses that keep one vector per class."""
+"""The registry of losses, what they share, and the losses that keep one vector per class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,31 @@ from ...registry import Registry
 LOSSES = Registry("MODEL.LOSSES.NAME")
 
 
-class ClassMemory(nn.Module):
+class Loss(nn.Module):
+    """A loss as this package's docstring describes it.
+
+    Attributes:
+        node: its config node is `MODEL.LOSSES.<node>`.
+        label: its name in the log.
+        needs_teacher: it compares with a mean teacher and cannot be used without one.
+    """
+
+    node: str
+    label: str
+    needs_teacher = False
+
+    def forward(
+        self,
+        outputs: dict[str, torch.Tensor],
+        targets: torch.Tensor,
+        weights: torch.Tensor | None = None,
+        teacher: dict[str, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """The scaled loss of a batch, a scalar."""
+        raise NotImplementedError
+
+
+class ClassMemory(Loss):
     """A table with one row per class, moved by the batches and not by the optimiser.
 
     A subclass computes its loss against `table`, remembers the batch with `remember`, and moves the

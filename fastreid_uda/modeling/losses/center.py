@@ -37,6 +37,7 @@ class CenterLoss(ClassMemory):
         outputs: dict[str, torch.Tensor],
         targets: torch.Tensor,
         weights: torch.Tensor | None = None,
+        teacher: dict[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """The scaled loss of a batch; `outputs["features"]` are (B, D), not normalised."""
         features = outputs["features"].float()

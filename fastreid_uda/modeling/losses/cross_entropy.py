@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from .base import LOSSES
+from .base import LOSSES, Loss
 
 
 @LOSSES.register
-class CrossEntropyLoss(nn.Module):
+class CrossEntropyLoss(Loss):
     """-sum_k t_k log softmax(z)_k, batch mean; see `smoothed_targets` for t.
 
     Args:
@@ -39,6 +38,7 @@ class CrossEntropyLoss(nn.Module):
         outputs: dict[str, torch.Tensor],
         targets: torch.Tensor,
         weights: torch.Tensor | None = None,
+        teacher: dict[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """The scaled loss of a batch; `outputs["cls_outputs"]` are the logits (B, K)."""
         logits = outputs["cls_outputs"].float()

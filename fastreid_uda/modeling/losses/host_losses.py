@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import torch
 from fastreid.modeling import losses as fastreid_losses
-from torch import nn
 
-from .base import LOSSES
+from .base import LOSSES, Loss
 
 
-class HostLoss(nn.Module):
+class HostLoss(Loss):
     """A loss function of fast-reid on the features before the neck, (B, D).
 
     These functions know no sample weights: `weights` is not used.
@@ -28,10 +27,14 @@ class HostLoss(nn.Module):
         outputs: dict[str, torch.Tensor],
         targets: torch.Tensor,
         weights: torch.Tensor | None = None,
+        teacher: dict[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """The scaled loss of a batch."""
+        # Without autocast: fast-reid's distance matrix is a product that it would run in half
+        # precision even for float32 features.
         features = outputs["features"].float()
-        return self.scale * type(self).function(features, targets, *self.arguments)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.scale * type(self).function(features, targets, *self.arguments)
 
 
 @LOSSES.register

@@ -13,16 +13,21 @@ from tests.helpers import make_features
 
 
 def make_inputs(order=None):
-    features, _ = make_features(noise=1.0, seed=1)
-    x, cameras = features.views["global"], features.camera_ids
-    x = x / np.linalg.norm(x, axis=1, keepdims=True)
-    if order is not None:
-        x, cameras = x[order], cameras[order]
-    distances = Jaccard(k1=8, k2=2).measure(x)
-    clusters = make_pseudo_labels(DBSCAN(2).cluster(x, distances, 0.6, 0), x)
+    """Three views of the same people, each with errors of its own."""
+    features, _ = make_features(noise=0.8, seed=1)
+    rng = np.random.default_rng(2)
+    views, distances, clusters = {}, {}, {}
+    order = np.arange(features.num_images) if order is None else order
+    for view in ("global", "top", "bottom"):
+        x = features.views["global"]
+        x = (x + 0.5 * rng.normal(size=x.shape).astype(np.float32))[order]
+        views[view] = x / np.linalg.norm(x, axis=1, keepdims=True)
+        distances[view] = Jaccard(k1=8, k2=2).measure(views[view])
+        labels = DBSCAN(2).cluster(views[view], distances[view], 0.6, 0)
+        clusters[view] = make_pseudo_labels(labels, views[view])
     return RefinerInputs(
-        FeatureSet({"global": x}, cameras), {"global": distances}, {"global": clusters},
-        {"global": 0.6}, round_index=1, num_rounds=3,
+        FeatureSet(views, features.camera_ids[order]), distances, clusters,
+        dict.fromkeys(views, 0.6), round_index=1, num_rounds=3,
     )  # fmt: skip
 
 
@@ -35,6 +40,12 @@ def refiner(request):
     return REFINERS.build(request.param)
 
 
+def test_toy__has_different_clusters_and_outliers_in_every_view():
+    labels = [part.labels for part in make_inputs().clusters.values()]
+    assert all((y == OUTLIER).any() and y.max() > 5 for y in labels)
+    assert len({frozenset(partition(y)) for y in labels}) == 3
+
+
 def test_refiner__keeps_views_and_length(refiner):
     inputs = make_inputs()
     refined = refiner.refine(inputs)
@@ -42,6 +53,7 @@ def test_refiner__keeps_views_and_length(refiner):
     for part in refined.values():
         assert len(part.labels) == inputs.features.num_images
         assert part.labels.dtype == np.int64
+        assert part.kept.any()
         assert (part.weights[~part.kept] == 0).all()
         assert ((part.weights >= 0) & (part.weights <= 1)).all()
 
@@ -53,6 +65,7 @@ def test_refiner__does_not_change_its_inputs(refiner):
     for view in inputs.clusters:
         assert (inputs.clusters[view].labels == before.clusters[view].labels).all()
         assert (inputs.clusters[view].centroids == before.clusters[view].centroids).all()
+        assert (inputs.clusters[view].weights == before.clusters[view].weights).all()
         assert (inputs.features.views[view] == before.features.views[view]).all()
 
 
@@ -66,14 +79,15 @@ def test_refiner__is_deterministic(refiner):
 def test_refiner__permuting_images_permutes_labels(refiner):
     order = np.random.default_rng(0).permutation(make_inputs().features.num_images)
     first, second = refiner.refine(make_inputs()), refiner.refine(make_inputs(order))
-    assert partition(first["global"].labels[order]) == partition(second["global"].labels)
+    for view in first:
+        assert partition(first[view].labels[order]) == partition(second[view].labels)
 
 
 def test_refiner__outliers_stay_outliers(refiner):
     inputs = make_inputs()
-    assert (inputs.clusters["global"].labels == OUTLIER).any(), "the toy must have outliers"
-    refined = refiner.refine(inputs)["global"]
-    assert (refined.labels[inputs.clusters["global"].labels == OUTLIER] == OUTLIER).all()
+    refined = refiner.refine(inputs)
+    for view, raw in inputs.clusters.items():
+        assert (refined[view].labels[raw.labels == OUTLIER] == OUTLIER).all()
 
 
 def test_refiner__cites_its_paper(refiner):

@@ -1,0 +1,66 @@
+"""When a labeling leaves too little to train on: found once, behind the last stage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..errors import UserError
+from .types import PseudoLabels, kept_in_all
+
+logger = logging.getLogger(__name__)
+
+
+class LabelingCollapse(UserError):
+    """A round left fewer than two classes to train on; the message counts what each stage kept."""
+
+
+def check_trainable(
+    clusters: Mapping[str, PseudoLabels],
+    refined: Mapping[str, PseudoLabels],
+    eps: Mapping[str, float],
+) -> None:
+    """Raise a `LabelingCollapse` unless there are two classes to train on.
+
+    In every view by itself, and in the training set: the images kept in all views. Its classes are
+    those of the first view, which the sampler draws from.
+
+    Args:
+        clusters: view -> the labels before refinement.
+        refined: view -> the labels of the same images after it.
+        eps: view -> the DBSCAN radius, where there is one.
+    """
+    for view, labels in refined.items():
+        images = len(labels.labels)
+        found = len(np.unique(clusters[view].labels[clusters[view].kept]))
+        left = len(np.unique(labels.labels[labels.kept]))
+        if left < 2:
+            radius = f" at eps {eps[view]:.4g}" if view in eps else ""
+            advice = "UDA.REFINERS" if found >= 2 else "UDA.CLUSTER.EPS or UDA.CLUSTER.NAME"
+            raise LabelingCollapse(
+                f"View '{view}': clustering found {found} cluster(s) of "
+                f"{int(clusters[view].kept.sum())} of {images} images{radius} and refinement left "
+                f"{left} of {int(labels.kept.sum())} images, but training needs 2; change {advice}."
+            )
+        sizes = np.bincount(labels.labels[labels.kept])
+        if sizes.max() > 0.1 * images and images > 100:
+            logger.warning(
+                "View '%s': one cluster holds %d of %d images; eps may be too large.",
+                view, int(sizes.max()), images,
+            )  # fmt: skip
+    _check_training_set(refined)
+
+
+def _check_training_set(refined: Mapping[str, PseudoLabels]) -> None:
+    first, *_ = refined
+    trained = kept_in_all(refined)
+    left = len(np.unique(refined[first].labels[trained]))
+    if left < 2:
+        kept = ", ".join(f"{int(part.kept.sum())} in '{view}'" for view, part in refined.items())
+        raise LabelingCollapse(
+            f"Of {len(trained)} images {kept} are kept, but in all views only "
+            f"{int(trained.sum())}, with {left} class(es) of view '{first}', and training needs 2; "
+            "the views disagree: change UDA.REFINERS or UDA.CLUSTER.EPS."
+        )

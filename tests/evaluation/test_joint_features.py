@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fastreid_uda.errors import UserError
+from fastreid_uda.evaluation.distances import feature_distances
+from fastreid_uda.evaluation.joint_features import join_views
+
+NAMES = ("global", "top", "bottom")
+
+
+def make_views(images=12, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    dims = {"bottom": 5, "global": 8, "top": 6}
+    return {name: 3 * torch.randn(images, d, generator=generator) for name, d in dims.items()}
+
+
+def squared(x):
+    x = F.normalize(x)
+    return torch.tensor([[float(((a - b) ** 2).sum()) for b in x] for a in x])
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.2, 1.0])
+def test_joint__distance_is_the_weighted_sum_of_squares(eta):
+    views = make_views()
+    joint = join_views(views, NAMES, eta)
+    distances = feature_distances(joint.numpy(), joint.numpy(), "euclidean")(0, 12)
+    expected = squared(views["global"]) + eta * (squared(views["top"]) + squared(views["bottom"]))
+    np.testing.assert_allclose(distances, expected, atol=1e-5)
+
+
+def test_joint__cosine_ranks_alike():
+    views = make_views(images=40)
+    joint = join_views(views, NAMES, 0.2).numpy()
+    cosine = feature_distances(joint, joint, "cosine")(0, 40)
+    euclidean = feature_distances(joint, joint, "euclidean")(0, 40)
+    np.testing.assert_allclose(2 * 1.4 * cosine, euclidean, atol=1e-5)
+
+
+def test_joint__eta_zero_is_the_first_view():
+    views = make_views()
+    joint = join_views(views, NAMES, 0.0)
+    expected = F.normalize(views["global"])
+    torch.testing.assert_close(joint[:, :8], expected)
+    assert not joint[:, 8:].any()
+
+
+def test_single_view__as_it_is():
+    views = make_views()
+    assert join_views(views, ("top",), 0.2) is views["top"]
+
+
+def test_unknown_view__is_named():
+    with pytest.raises(UserError, match=r"TEST\.VIEWS has 'left'.*bottom, global, top"):
+        join_views(make_views(), ("left",), 0.2)
