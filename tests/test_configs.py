@@ -9,9 +9,11 @@ import pytest
 import fastreid_uda.plugin  # noqa: F401
 from fastreid_uda.config import build_labeler
 from fastreid_uda.config_loading import all_keys, base_chain, load_config, source_config
+from fastreid_uda.engine.run_state import flat_config
 from fastreid_uda.engine.trainer import UDATrainer
 from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.refiners import REFINERS
+from fastreid_uda.modeling.losses import LOSSES
 from tests.helpers import ROOT
 
 RECIPES = sorted((ROOT / "configs/Source").glob("*.yml"))
@@ -36,12 +38,19 @@ def test_config__merges_and_builds_its_labeler(path):
 def test_config__builds_its_network_and_recipe(path):
     cfg = load_config(str(path), ["MODEL.BACKBONE.PRETRAIN", "False", "MODEL.DEVICE", "cpu"])
     model = UDATrainer.build_model(cfg)
-    model.start_round({"global": 3}, None)
+    model.start_round(dict.fromkeys(model.views, 3), None)
+    build_labeler(cfg).check_views(model.views)
+    assert set(cfg.TEST.VIEWS) <= set(model.views)
     for stage in ("source", "supervised"):
         recipe = source_config(cfg, stage)
         assert recipe.MODEL.BACKBONE == cfg.MODEL.BACKBONE
-        assert recipe.MODEL.HEADS == cfg.MODEL.HEADS
         assert recipe.UDA.FREEZE_EPOCHS == 0
+        plain = UDATrainer.build_model(recipe)
+        assert [n for n, _ in plain.backbone.named_parameters()] == [
+            n for n, _ in model.students[0].backbone.named_parameters()
+        ]
+        assert list(plain.heads.state_dict()) == list(model.students[0].heads.state_dict())
+        assert not any(LOSSES.get(name).needs_teacher for name in recipe.MODEL.LOSSES.NAME)
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=name_of)
@@ -155,6 +164,63 @@ def test_missing_file__is_named():
 def test_base_chain__nearest_first():
     chain = base_chain(str(ROOT / "configs/Market2Duke/msplr.yml"))
     assert [Path(path).name for path in chain] == ["msplr.yml", "msplr.yml", "Base-UDA.yml"]
+
+
+@pytest.mark.parametrize("task", ["Duke2Market", "Market2Duke", "Market2MSMT", "Duke2MSMT"])
+def test_secret__presets_of_paper_and_code(task):
+    cfg = load_config(str(ROOT / f"configs/{task}/secret.yml"))
+    losses = cfg.MODEL.LOSSES
+    scales = [losses[node].SCALE for node in ("CE", "TRI", "SOFT_CE", "SOFT_TRI")]
+    assert scales == [0.5, 0.2, 0.5, 0.8] and len(losses.NAME) == 4
+    assert losses.CE.EPSILON == 0.1 and losses.CE.SMOOTHING == "all"
+    assert losses.TRI.MARGIN == 0.0 and losses.TRI.HARD_MINING and not losses.TRI.NORM_FEAT
+    assert cfg.MODEL.HEADS.PARTS.NAMES == ("top", "bottom") and cfg.MODEL.HEADS.PARTS.BOTTLENECK
+    assert not cfg.MODEL.HEADS.PARTS.DETACH and cfg.MODEL.BACKBONE.LAST_STRIDE == 1
+    assert (cfg.UDA.SECRET.K, cfg.UDA.SECRET.DENOMINATOR) == (0.4, "valid")
+    assert (cfg.UDA.ROUNDS, cfg.UDA.ITERS_PER_EPOCH, cfg.SOLVER.MAX_EPOCH) == (50, 400, 1)
+    assert cfg.UDA.MEAN_TEACHER.EMA_DECAY == 0.999 and not cfg.UDA.MEAN_TEACHER.EMA_BUFFERS
+    assert cfg.UDA.CLUSTER.EPS is None and cfg.UDA.DISTANCE.JACCARD.K1 == 30
+    recipe = source_config(cfg, "source")
+    assert [recipe.MODEL.LOSSES[node].SCALE for node in ("CE", "TRI")] == [1.0, 1.0]
+    assert recipe.MODEL.HEADS.PARTS.DETACH and recipe.UDA.SOURCE.TARGET_BN
+    assert recipe.SOLVER.MAX_EPOCH * recipe.UDA.ITERS_PER_EPOCH == 8000
+    assert not recipe.INPUT.REA.ENABLED and cfg.INPUT.REA.ENABLED
+
+
+SECRET_ROWS = {
+    "secret_joint": {"TEST.VIEWS": ("global", "top", "bottom")},
+    "secret_no_teacher": {"UDA.MEAN_TEACHER.ENABLED": False},
+    "secret_no_teacher_joint": {"TEST.VIEWS": ("global", "top", "bottom"),
+                                "UDA.MEAN_TEACHER.ENABLED": False},
+    "secret_baseline": {"MODEL.HEADS.NAME": "PseudoLabelHead", "UDA.REFINERS": (),
+                        "UDA.MEAN_TEACHER.ENABLED": False},
+    "secret_no_refinement": {"UDA.REFINERS": (), "UDA.JOIN_VIEWS": False,
+                             "UDA.MEAN_TEACHER.ENABLED": False},
+    "secret_naive": {"UDA.REFINERS": (), "UDA.JOIN_VIEWS": True,
+                     "UDA.MEAN_TEACHER.ENABLED": False},
+    "secret_no_top": {"UDA.SECRET.LOCAL_VIEWS": ("bottom",), "UDA.MEAN_TEACHER.ENABLED": False},
+    "secret_no_bottom": {"UDA.SECRET.LOCAL_VIEWS": ("top",), "UDA.MEAN_TEACHER.ENABLED": False},
+    "secret_local_top": {"TEST.VIEWS": ("top",), "UDA.MEAN_TEACHER.ENABLED": False},
+    "secret_local_bottom": {"TEST.VIEWS": ("bottom",), "UDA.MEAN_TEACHER.ENABLED": False},
+    "secret_mt_no_refinement": {"UDA.REFINERS": (), "UDA.MEAN_TEACHER.ENABLED": True},
+    "secret_mt_naive": {"UDA.JOIN_VIEWS": True, "UDA.MEAN_TEACHER.ENABLED": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", SECRET_ROWS)
+@pytest.mark.parametrize("task", ["Duke2Market", "Market2Duke"])
+def test_secret__row_of_the_paper_differs_in_these_keys_alone(task, row):
+    main = load_config(str(ROOT / f"configs/{task}/secret.yml"))
+    cfg = load_config(str(ROOT / f"configs/{task}/ablations/{row}.yml"))
+    values, defaults = flat_config(cfg), flat_config(main)
+    changed = {key: values[key] for key in values if values[key] != defaults[key]}
+    for key, value in SECRET_ROWS[row].items():
+        assert values[key] == str(value)
+        changed.pop(key, None)
+    if not cfg.UDA.MEAN_TEACHER.ENABLED:  # hard losses with full weights
+        assert changed.pop("MODEL.LOSSES.NAME") == "('CrossEntropyLoss', 'TripletLoss')"
+        assert [changed.pop(f"MODEL.LOSSES.{node}.SCALE") for node in ("CE", "TRI")] == ["1.0"] * 2
+    assert set(changed) <= {"OUTPUT_DIR", "UDA.METHOD", "UDA.REFINERS"}
 
 
 @pytest.mark.parametrize("task,eps", [("Duke2Market", 0.42), ("Market2Duke", 0.35)])
