@@ -147,8 +147,8 @@ class PseudoLabelHook(HookBase):
         logger.info(
             "Round %d: %d clusters of %d images%s, %d left out%s, %.1f s.",
             trainer.round, record["clusters"], record["kept"], eps, record["outliers"],
-            "".join(f", {n} {record['quality'][n]:.3f}" for n in ("nmi", "pair_f1")
-                    if n in record["quality"]),
+            "".join(f", {name} {record['quality'][name]:.3f}"
+                    for name in ("consistency", "nmi", "pair_f1") if name in record["quality"]),
             sum(record["seconds"].values()),
         )  # fmt: skip
 

@@ -66,6 +66,7 @@ def rounds_table(records: list[dict[str, Any]]) -> str:
                 "eps": _rounded(record.get("eps"), 4),
                 "pair F1": _rounded(quality.get("pair_f1"), 3),
                 "stability": _rounded(quality.get("stability_ari"), 3),
+                **_of_several_views(quality),
                 "mAP": _rounded(record.get("mAP"), 1),
                 "Rank-1": _rounded(record.get("Rank-1"), 1),
                 "seconds": _rounded(sum(record.get("seconds", {}).values()), 1),
@@ -74,13 +75,23 @@ def rounds_table(records: list[dict[str, Any]]) -> str:
     return tabulate(rows, headers="keys", tablefmt="simple_outline", missingval="-")
 
 
+def _of_several_views(quality: dict[str, float]) -> dict[str, float]:
+    if "consistency" not in quality:
+        return {}
+    before, after = quality["clusters/consistency"], quality["consistency"]
+    return {"consistency of clusters": round(before, 3), "of labels": round(after, 3)}
+
+
 def results_table(summary: dict[str, Any]) -> str:
     """One row per network: direct transfer, adapted, best round, supervised upper bound."""
     rows = []
     last: dict[str, Any] = summary.get("last") or {}
     best: dict[str, Any] = summary.get("best") or {}
     for title, scores in (
-        ("direct transfer", summary.get("direct_transfer")),
+        (
+            "direct transfer" if summary["source"] else "before adaptation",
+            summary.get("direct_transfer"),
+        ),
         (f"adapted: {summary['method']} (last round)", last),
         ("best round, chosen with target test labels", best),
         ("supervised with target labels (upper bound)", summary.get("supervised")),

@@ -26,6 +26,7 @@ from ..data.image_list import ImageList
 from ..data.pseudo_labeled_dataset import PseudoLabeledDataset
 from ..data.transforms import build_transforms
 from ..errors import UserError
+from ..evaluation.evaluated_network import EvaluatedNetwork
 from ..evaluation.reid_evaluator import BlockwiseReidEvaluator
 from ..labeling.types import PseudoLabels
 from ..modeling.build import build_network
@@ -329,7 +330,8 @@ class UDATrainer(DefaultTrainer):
         """
         if not cfg.DATASETS.TESTS:
             return {}
-        results = flatten_results_dict(cls.test(cfg, model))
+        tested = EvaluatedNetwork(model, cfg.TEST.VIEWS, cfg.TEST.ETA)
+        results = flatten_results_dict(cls.test(cfg, tested))
         scores = {name: float(value) for name, value in results.items()}
         if len(cfg.DATASETS.TESTS) > 1:
             first = f"{cfg.DATASETS.TESTS[0]}/"

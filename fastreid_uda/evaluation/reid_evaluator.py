@@ -20,7 +20,6 @@ from fastreid.utils import comm
 
 from ..errors import UserError
 from .distances import DistanceBlocks, count_nonfinite_rows, feature_distances
-from .joint_features import join_views
 from .ranking import evaluate_ranking
 from .reranking import reranked_distances
 
@@ -70,10 +69,8 @@ class BlockwiseReidEvaluator(DatasetEvaluator):
 
         Args:
             inputs: "targets" and "camids", (B,) integers each.
-            outputs: (B, D) tensor, or a mapping of views to that, of which TEST.VIEWS count.
+            outputs: (B, D) tensor.
         """
-        if isinstance(outputs, Mapping):
-            outputs = join_views(outputs, self._test.VIEWS, self._test.ETA)
         self._batches.append(
             _Images(
                 outputs.detach().to("cpu", torch.float32).numpy(),

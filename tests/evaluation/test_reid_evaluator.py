@@ -19,7 +19,6 @@ from fastreid.config import get_cfg
 from fastreid.evaluation import ReidEvaluator
 from fastreid.utils import compute_dist
 
-from fastreid_uda.config import add_uda_config
 from fastreid_uda.evaluation.reid_evaluator import BlockwiseReidEvaluator
 
 from . import make_people
@@ -47,7 +46,6 @@ def reference(monkeypatch):
 
 def make_cfg(*changes):
     cfg = get_cfg()
-    add_uda_config(cfg)
     cfg.merge_from_list(list(changes))
     return cfg
 
@@ -84,18 +82,6 @@ def test_evaluate__equals_fastreid(people, reference, changes):
     assert list(results)[:6] == KEYS
     # fast-reid keeps Rank-k in float32.
     assert results == pytest.approx(expected, abs=2e-5)
-
-
-def test_process__takes_the_global_view_of_several(people):
-    cfg = make_cfg()
-    plain = feed(BlockwiseReidEvaluator(cfg, 50), people).evaluate()
-    views = feed(BlockwiseReidEvaluator(cfg, 50), people, lambda f: {"top": -f, "global": f})
-    assert views.evaluate() == plain
-
-
-def test_process__error_no_global_view(people):
-    with pytest.raises(fastreid_uda.UserError, match="but the network has the views: top"):
-        feed(BlockwiseReidEvaluator(make_cfg(), 50), people, lambda f: {"top": f})
 
 
 def test_process__half_precision_is_kept_as_float32(people):

@@ -66,7 +66,7 @@ def test_eval_only__global_as_in_the_run_and_jointly(whole, data, tmp_path):
     process = train_net(*command, data=data)
     assert f"mAP {read_summary(out)['last']['mAP']:.2f}" in process.stdout
     joint = train_net(*command, "TEST.VIEWS", str(VIEWS), data=data)
-    top = train_net(*command, "TEST.VIEWS", "('top',)", data=data)
+    top = train_net(*command, "TEST.VIEWS", "('top',)", "TEST.FLIP.ENABLED", "True", data=data)
     scores = [p.stdout.split("Scores on Market1501: ")[1][:20] for p in (process, joint, top)]
     assert len(set(scores)) == 3
 

@@ -37,6 +37,16 @@ def test_views__global_first_then_the_parts():
     )
 
 
+def test_views__parts_that_are_not_wanted_are_not_computed(monkeypatch):
+    network = make_network().eval()
+    with torch.no_grad():
+        everything = network(make_batch(3))
+        monkeypatch.setattr(network.heads, "part_bottleneck", None)  # would be called
+        monkeypatch.setattr(network.heads, "parts", torch.nn.ModuleDict({"top": None}))
+        only = network(make_batch(3), ("global",))
+    assert list(only) == ["global"] and list(everything) == ["global", "top", "bottom"]
+
+
 def test_parts__any_number_without_a_bottleneck():
     network = make_network(
         "MODEL.HEADS.PARTS.NAMES", "('part1', 'part2', 'part3')",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,11 +87,16 @@ class MultiViewHead(PseudoLabelHead):
         return {"global": self, **self.parts}
 
     def forward(
-        self, feature_map: torch.Tensor, targets: Mapping[str, torch.Tensor] | None = None
+        self,
+        feature_map: torch.Tensor,
+        targets: Mapping[str, torch.Tensor] | None = None,
+        views: Sequence[str] | None = None,
     ) -> Outputs:
-        """The outputs of all views."""
+        """The outputs of all views; the parts are left out if none of them is wanted."""
         targets = targets or {}
         outputs = {"global": self.classify(feature_map, targets.get("global"))}
+        if views is not None and not set(views) & set(self.parts):
+            return outputs
         local = feature_map.detach() if self.detach else feature_map
         if self.part_bottleneck is not None:
             local = self.part_bottleneck(local)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,13 +66,17 @@ class PseudoLabelHead(ClassifierHead):
         return {"global": self}
 
     def forward(
-        self, feature_map: torch.Tensor, targets: Mapping[str, torch.Tensor] | None = None
+        self,
+        feature_map: torch.Tensor,
+        targets: Mapping[str, torch.Tensor] | None = None,
+        views: Sequence[str] | None = None,
     ) -> Outputs:
-        """The outputs of all views.
+        """The outputs of all views; of some that are not wanted they may be missing.
 
         Args:
             feature_map: (B, C, H, W) of the backbone.
             targets: view -> (B,) int64; only classification layers with a margin look at them.
+            views: those that are wanted; None: all.
         """
         return {"global": self.classify(feature_map, (targets or {}).get("global"))}
 

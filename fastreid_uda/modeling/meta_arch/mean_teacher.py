@@ -105,14 +105,18 @@ class MeanTeacher(nn.Module):
 
     # -- forward ---------------------------------------------------------------------------------
 
-    def forward(self, batched_inputs: dict[str, Any]) -> Any:
+    def forward(self, batched_inputs: dict[str, Any], views: Sequence[str] | None = None) -> Any:
         """Losses by name, summed over the students; in evaluation the teachers' features.
 
         With several teachers these are the normalised means of their unit features.
+
+        Args:
+            batched_inputs: a batch of the loader.
+            views: in evaluation, those that are wanted; None: all.
         """
         images = self.students[0].preprocess_image(batched_inputs)
         if not self.training:
-            return mean_features([teacher.outputs(images) for teacher in self.teachers])
+            return mean_features([t.outputs(images, views=views) for t in self.teachers])
         targets, weights = self.students[0].supervision(batched_inputs)
         with torch.no_grad():
             guides = [teacher.outputs(images, targets) for teacher in self.teachers]

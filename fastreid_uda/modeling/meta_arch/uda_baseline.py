@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,11 +79,16 @@ class UDABaseline(Baseline):
 
     # -- forward ---------------------------------------------------------------------------------
 
-    def forward(self, batched_inputs: dict[str, Any]) -> Any:
-        """Losses by name in training, features (B, D) by view in evaluation."""
+    def forward(self, batched_inputs: dict[str, Any], views: Sequence[str] | None = None) -> Any:
+        """Losses by name in training, features (B, D) by view in evaluation.
+
+        Args:
+            batched_inputs: a batch of the loader.
+            views: in evaluation, those that are wanted; None: all.
+        """
         images = self.preprocess_image(batched_inputs)
         if not self.training:
-            return self.outputs(images)
+            return self.outputs(images, views=views)
         targets, weights = self.supervision(batched_inputs)
         return self.losses(self.outputs(images, targets), targets, weights)
 
@@ -108,10 +113,13 @@ class UDABaseline(Baseline):
         return dict(zip(self.views, by_view, strict=True)), weights
 
     def outputs(
-        self, images: torch.Tensor, targets: Mapping[str, torch.Tensor] | None = None
+        self,
+        images: torch.Tensor,
+        targets: Mapping[str, torch.Tensor] | None = None,
+        views: Sequence[str] | None = None,
     ) -> Outputs:
-        """What the head gives for normalised images (B, 3, H, W)."""
-        return self.heads(self.backbone(images), targets)
+        """What the head gives for normalised images (B, 3, H, W), for some or all views."""
+        return self.heads(self.backbone(images), targets, views)
 
     @torch.no_grad()
     def update_statistics(self, batched_inputs: dict[str, Any]) -> None:

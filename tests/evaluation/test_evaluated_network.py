@@ -3,9 +3,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fastreid_uda.errors import UserError
 from fastreid_uda.evaluation.distances import feature_distances
-from fastreid_uda.evaluation.joint_features import join_views
+from fastreid_uda.evaluation.evaluated_network import EvaluatedNetwork, join_views
 
 NAMES = ("global", "top", "bottom")
 
@@ -51,6 +50,19 @@ def test_single_view__as_it_is():
     assert join_views(views, ("top",), 0.2) is views["top"]
 
 
-def test_unknown_view__is_named():
-    with pytest.raises(UserError, match=r"TEST\.VIEWS has 'left'.*bottom, global, top"):
-        join_views(make_views(), ("left",), 0.2)
+class Network(torch.nn.Module):
+    def forward(self, batched_inputs, views):
+        assert not self.training
+        return {view: x for view, x in make_views().items() if view in views}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_network__gives_one_tensor_and_keeps_its_mode(training):
+    from fastreid.evaluation.evaluator import inference_context
+
+    network = Network().train(training)
+    tested = EvaluatedNetwork(network, NAMES, 0.2)
+    with inference_context(tested):
+        features = tested({})
+    torch.testing.assert_close(features, join_views(make_views(), NAMES, 0.2))
+    assert network.training is training
