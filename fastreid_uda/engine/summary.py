@@ -66,7 +66,7 @@ def rounds_table(records: list[dict[str, Any]]) -> str:
                 "eps": _rounded(record.get("eps"), 4),
                 "pair F1": _rounded(quality.get("pair_f1"), 3),
                 "stability": _rounded(quality.get("stability_ari"), 3),
-                **_of_several_views(quality),
+                **_consistency(quality),
                 "mAP": _rounded(record.get("mAP"), 1),
                 "Rank-1": _rounded(record.get("Rank-1"), 1),
                 "seconds": _rounded(sum(record.get("seconds", {}).values()), 1),
@@ -75,11 +75,12 @@ def rounds_table(records: list[dict[str, Any]]) -> str:
     return tabulate(rows, headers="keys", tablefmt="simple_outline", missingval="-")
 
 
-def _of_several_views(quality: dict[str, float]) -> dict[str, float]:
+def _consistency(quality: dict[str, float]) -> dict[str, str]:
+    """How far the views agree, before and after refinement."""
     if "consistency" not in quality:
         return {}
     before, after = quality["clusters/consistency"], quality["consistency"]
-    return {"consistency of clusters": round(before, 3), "of labels": round(after, 3)}
+    return {"consistency": f"{before:.3f} -> {after:.3f}"}
 
 
 def results_table(summary: dict[str, Any]) -> str:

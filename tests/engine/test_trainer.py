@@ -424,3 +424,36 @@ def test_check_run__what_cannot_work_is_refused_at_the_start(market, overrides, 
     )
     with pytest.raises(UserError, match=sentence):
         check_run(cfg, eval_only=False)
+
+
+TEACHER = ["UDA.MEAN_TEACHER.ENABLED", "True"]
+SOFT = ["MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'SoftCrossEntropyLoss', 'SoftTripletLoss')"]
+THREE_PARTS = ["MODEL.HEADS.NAME", "MultiViewHead", "MODEL.HEADS.PARTS.BOTTLENECK", "False",
+               "MODEL.HEADS.PARTS.NAMES", "('part1', 'part2', 'part3')"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "method,overrides",
+    [
+        ("msplr", TEACHER),  # with a class memory and frozen epochs
+        ("msplr", THREE_PARTS),
+        ("baseline", [*TEACHER, *SOFT]),
+        ("baseline", [*TEACHER, *SOFT, *THREE_PARTS, "UDA.JOIN_VIEWS", "True"]),
+        ("baseline", [*THREE_PARTS, "UDA.REFINERS", "('SECRET', 'MSPLR')"]),
+        ("secret", ["UDA.CLUSTER.NAME", "KMeans", "UDA.CLUSTER.KMEANS.NUM_CLUSTERS", "5"]),
+        ("secret", ["UDA.DISTANCE.NAME", "Cosine", "UDA.CLUSTER.EPS", "None",
+                    "UDA.CLUSTER.RHO.FRACTION", "0.05"]),
+        ("secret", ["SOLVER.AMP.ENABLED", "True", "UDA.MEAN_TEACHER.EMA_BUFFERS", "True"]),
+        ("secret", ["MODEL.HEADS.EMBEDDING_DIM", "64", "MODEL.HEADS.CLS_LAYER", "CosSoftmax",
+                    "MODEL.HEADS.SCALE", "16", "MODEL.HEADS.MARGIN", "0.1"]),
+    ],
+)  # fmt: skip
+def test_combinations__views_and_teachers_with_every_method(market, method, overrides):
+    trainer = make_trainer(market, *overrides, method=method)
+    trainer.train()
+    assert len(trainer.records) == 2
+    assert tuple(trainer.labels) == trainer.model.views
+    scores = trainer.evaluate(
+        load_config(str(ROOT / "configs/Synthetic/baseline.yml"), [*TINY]), trainer.model
+    )
+    assert 0 <= scores["mAP"] <= 100
