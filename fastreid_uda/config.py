@@ -197,6 +197,7 @@ def check_config(cfg: Any) -> None:
         ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 2),
         ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD, 1),
         ("TEST.IMS_PER_BATCH", cfg.TEST.IMS_PER_BATCH, 1),
+        ("TEST.ETA", cfg.TEST.ETA, 0),
         ("DATALOADER.NUM_INSTANCE", cfg.DATALOADER.NUM_INSTANCE, 1),
         ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0),
     ):
@@ -228,10 +229,11 @@ def check_config(cfg: Any) -> None:
             f"SOLVER.STEP_FACTORS is {list(cfg.SOLVER.STEP_FACTORS)}, but it needs one factor for "
             f"each of SOLVER.STEPS ({list(cfg.SOLVER.STEPS)})."
         )
-    for key, value in (("UDA.MEAN_TEACHER.EMA_DECAY", uda.MEAN_TEACHER.EMA_DECAY),
-                       ("TEST.ETA", cfg.TEST.ETA)):  # fmt: skip
-        if not 0 <= value <= 1:
-            raise UserError(f"{key} is {value}, but it must be between 0 and 1.")
+    if not 0 <= uda.MEAN_TEACHER.EMA_DECAY <= 1:
+        raise UserError(
+            f"UDA.MEAN_TEACHER.EMA_DECAY is {uda.MEAN_TEACHER.EMA_DECAY}, but it must be between 0 "
+            "and 1."
+        )
     build_labeler(cfg)
     if uda.DISTANCE.NAME == "Jaccard" and uda.CLUSTER.EPS is not None and uda.CLUSTER.EPS >= 1:
         raise UserError(

@@ -17,7 +17,8 @@ class TargetStatisticsHook(HookBase):
 
     Its output is thrown away; its only effect is that the running statistics of batch norm become
     a mixture of both domains. No paper says so; the authors' code of MMT, SECRET
-    (pretrain.py:104-108) and P2LR (trainers.py:38-40) does it.
+    (pretrain.py:104-108) and P2LR (trainers.py:38-40) does it, between the forward pass of the
+    source batch and the optimiser's step; here it comes before the source batch.
 
     Args:
         images: of the target.

@@ -38,7 +38,8 @@ def check_trainable(
         left = len(np.unique(labels.labels[labels.kept]))
         if left < 2:
             radius = f" at eps {eps[view]:.4g}" if view in eps else ""
-            advice = "UDA.REFINERS" if found >= 2 else "UDA.CLUSTER.EPS or UDA.CLUSTER.NAME"
+            refiners = "UDA.REFINERS, or UDA.CLUSTER.EPS for more images in clusters"
+            advice = refiners if found >= 2 else "UDA.CLUSTER.EPS or UDA.CLUSTER.NAME"
             raise LabelingCollapse(
                 f"View '{view}': clustering found {found} cluster(s) of "
                 f"{int(clusters[view].kept.sum())} of {images} images{radius} and refinement left "

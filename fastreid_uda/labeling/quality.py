@@ -42,7 +42,8 @@ def describe_labeling(
         `eps` (of the first view, None without a radius), `near_eps`, `seconds` (stage -> duration)
         and `quality`. In it, further views have their name before each entry: "top/nmi". With two
         or more views it also has the three counts of each view by itself ("global/kept"), the
-        `consistency` of the refined labels and `clusters/consistency`, that of the raw ones.
+        `consistency` of the refined labels and `clusters/consistency`, that of the raw ones; with
+        identities always `accuracy` and `clusters/accuracy`.
     """
     first, *_ = labeling.labels
     trained = labeling.labels[first].drop(~kept_in_all(labeling.labels))
@@ -75,6 +76,8 @@ def _describe_views(
             scores |= label_stability(previous[view].labels, part.labels)
         if identities is not None:
             scores |= score_against_identities(part.labels, identities)
+            raw = labeling.clusters[view].labels
+            scores["clusters/accuracy"] = label_accuracy(raw, identities)
         if view in others and view in labeling.eps:
             scores["eps"] = labeling.eps[view]
         prefix = f"{view}/" if view in others else ""

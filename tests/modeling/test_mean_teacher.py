@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 import fastreid_uda.plugin  # noqa: F401
 from fastreid_uda.config_loading import load_config
+from fastreid_uda.errors import UserError
 from fastreid_uda.modeling.build import build_network
 from fastreid_uda.modeling.meta_arch.mean_teacher import MeanTeacher, mean_features
 from tests.helpers import ROOT, TINY
@@ -200,9 +201,12 @@ def test_mean_features__of_one_network_are_its_own():
     assert mean_features([x]) is x
 
 
-@pytest.mark.parametrize("key", ["EMA_DECAY", "ETA"])
 @pytest.mark.parametrize("value", ["-0.1", "1.5"])
-def test_shares__out_of_range_are_explained(key, value):
-    full = f"UDA.MEAN_TEACHER.{key}" if key == "EMA_DECAY" else f"TEST.{key}"
-    with pytest.raises(Exception, match=f"{full} is {value}, but it must be between 0 and 1"):
-        make_config(full, value)
+def test_decay__out_of_range_is_explained(value):
+    with pytest.raises(UserError, match=f"EMA_DECAY is {value}, but it must be between 0 and 1"):
+        make_config("UDA.MEAN_TEACHER.EMA_DECAY", value)
+
+
+def test_eta__below_zero_is_explained():
+    with pytest.raises(UserError, match=r"TEST\.ETA is -0\.1, but it must be 0 or more"):
+        make_config("TEST.ETA", "-0.1")

@@ -32,8 +32,9 @@ class IdentityBatchSampler(Sampler):
     so that a batch is always made of groups of K. With fewer than P identities a batch has all of
     them and is smaller.
 
-    This is the "random multiple gallery sampler" of the MMT family, with one deviation: there, an
-    identity with a single image gives a single index, which shifts all later groups.
+    This is the "random multiple gallery sampler" of the MMT family, with two deviations: there, an
+    identity with a single image gives a single index, which shifts all later groups, and images are
+    drawn with replacement also where there are exactly K - 1 others.
 
     Args:
         targets: (N,) labels; images with -1 are never drawn.
