@@ -77,8 +77,9 @@ class PseudoLabelHook(HookBase):
         if self._labeler.non_finite == "raise":
             check_finite(features, trainer.images)
         labeling = self._label_or_keep(features)
+        use_centroids = self._cfg.UDA.CLASSIFIER_INIT == "centroids"
         if labeling is None:
-            trainer.start_round(trainer.labels, use_centroids=False)
+            trainer.start_round(trainer.labels, use_centroids)
             return
         record = self._describe(labeling, features, extraction_seconds)
         if self._is_stable(record):
@@ -90,9 +91,7 @@ class PseudoLabelHook(HookBase):
             return
         trainer.memory |= {"eps": dict(labeling.eps), "collapsed": False, "round": record}
         self._write_labels(labeling)
-        trainer.start_round(
-            labeling.labels, use_centroids=self._cfg.UDA.CLASSIFIER_INIT == "centroids"
-        )
+        trainer.start_round(labeling.labels, use_centroids)
 
     def _label_or_keep(self, features: FeatureSet) -> Labeling | None:
         """A new labeling, or None if it collapsed for the first time in a row."""
