@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .errors import UserError
@@ -201,7 +202,7 @@ def check_config(cfg: Any) -> None:
         ("DATALOADER.NUM_INSTANCE", cfg.DATALOADER.NUM_INSTANCE, 1),
         ("DATALOADER.NUM_WORKERS", cfg.DATALOADER.NUM_WORKERS, 0),
     ):
-        if value < least:
+        if not least <= value < math.inf:
             raise UserError(f"{key} is {value}, but it must be {least} or more.")
     if cfg.SOLVER.IMS_PER_BATCH % cfg.DATALOADER.NUM_INSTANCE:
         raise UserError(
@@ -221,14 +222,10 @@ def check_config(cfg: Any) -> None:
                 )
     if uda.SOURCE.TARGET_BN and "source" in uda.STAGES and not uda.TARGET:
         raise UserError(
-            "UDA.SOURCE.TARGET_BN is True, but UDA.TARGET is empty; name the target, or set it to "
-            "False."
+            "UDA.SOURCE.TARGET_BN is True in the source recipe, but UDA.TARGET is empty; name the "
+            "target, or add UDA.SOURCE.OPTS \"['UDA.SOURCE.TARGET_BN', False]\"."
         )
-    if cfg.SOLVER.STEP_FACTORS and len(cfg.SOLVER.STEP_FACTORS) != len(cfg.SOLVER.STEPS):
-        raise UserError(
-            f"SOLVER.STEP_FACTORS is {list(cfg.SOLVER.STEP_FACTORS)}, but it needs one factor for "
-            f"each of SOLVER.STEPS ({list(cfg.SOLVER.STEPS)})."
-        )
+    _check_step_factors(cfg.SOLVER)
     if not 0 <= uda.MEAN_TEACHER.EMA_DECAY <= 1:
         raise UserError(
             f"UDA.MEAN_TEACHER.EMA_DECAY is {uda.MEAN_TEACHER.EMA_DECAY}, but it must be between 0 "
@@ -238,6 +235,23 @@ def check_config(cfg: Any) -> None:
     if uda.DISTANCE.NAME == "Jaccard" and uda.CLUSTER.EPS is not None and uda.CLUSTER.EPS >= 1:
         raise UserError(
             f"UDA.CLUSTER.EPS is {uda.CLUSTER.EPS}, but Jaccard distances end at 1.0; choose less."
+        )
+
+
+def _check_step_factors(solver: Any) -> None:
+    factors, steps = list(solver.STEP_FACTORS), list(solver.STEPS)
+    if not factors:
+        return
+    numbers = all(isinstance(factor, int | float) and factor >= 0 for factor in factors)
+    if not numbers or len(factors) != len(steps) or steps != sorted(steps):
+        raise UserError(
+            f"SOLVER.STEP_FACTORS is {factors}, but it needs one factor, 0 or more, for each of "
+            f"SOLVER.STEPS ({steps}), which ascend."
+        )
+    if solver.SCHED != "EpochWarmupMultiStepLR":
+        raise UserError(
+            "SOLVER.STEP_FACTORS needs the schedule EpochWarmupMultiStepLR, but SOLVER.SCHED is "
+            f"{solver.SCHED}; change one of them."
         )
 
 

@@ -49,10 +49,10 @@ def source_config(cfg: Any, stage: str) -> Any:
     recipe.defrost()
     recipe.UDA.FREEZE_EPOCHS = 0
     recipe.UDA.ITERS_PER_EPOCH = 0
-    recipe.UDA.MEAN_TEACHER.ENABLED = False
     if cfg.UDA.SOURCE.CONFIG:
         merge_file(recipe, cfg.UDA.SOURCE.CONFIG)
     merge_list(recipe, cfg.UDA.SOURCE.OPTS, "UDA.SOURCE.OPTS")
+    recipe.UDA.MEAN_TEACHER.ENABLED = False  # true labels need no teacher
     recipe.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, stage)
     recipe.DATASETS.NAMES = cfg.DATASETS.NAMES if stage == "source" else cfg.UDA.TARGET
     recipe.MODEL.WEIGHTS = ""

@@ -129,6 +129,14 @@ def test_overrides__win_over_files_and_reach_the_source_stage():
         (["DATALOADER.NUM_WORKERS", "-1"], r"DATALOADER\.NUM_WORKERS is -1"),
         (["UDA.RESTART_SCHEDULE", "False", "SOLVER.SCHED", "MultiStepLR"], "needs the schedule"),
         (["UDA.CLUSTER.EPS", "1.5"], "Jaccard distances end at 1.0"),
+        (["TEST.ETA", ".nan"], r"TEST\.ETA is nan, but it must be 0 or more"),
+        (["SOLVER.STEP_FACTORS", "[0.3]"], "needs one factor, 0 or more, for each of SOLVER.STEPS"),
+        (["SOLVER.STEPS", "[9, 5]", "SOLVER.STEP_FACTORS", "[0.3, 0.1]"], "which ascend"),
+        (["SOLVER.STEPS", "[5]", "SOLVER.STEP_FACTORS", "['a']"], r"STEP_FACTORS is \['a'\]"),
+        (
+            ["SOLVER.STEPS", "[5]", "SOLVER.STEP_FACTORS", "[0.3]", "SOLVER.SCHED", "MultiStepLR"],
+            "STEP_FACTORS needs the schedule",
+        ),
         (["UDA.CLASSIFIER_INIT", "zeros"], r"UDA\.CLASSIFIER_INIT is 'zeros'.*centroids, random"),
     ],
 )
@@ -164,6 +172,28 @@ def test_missing_file__is_named():
 def test_base_chain__nearest_first():
     chain = base_chain(str(ROOT / "configs/Market2Duke/msplr.yml"))
     assert [Path(path).name for path in chain] == ["msplr.yml", "msplr.yml", "Base-UDA.yml"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
+def test_recipe__leaves_no_schedule_and_no_teacher_of_the_run(recipe):
+    overrides = ["SOLVER.STEPS", "[5, 9]", "SOLVER.STEP_FACTORS", "[0.3, 0.1]",
+                 "UDA.SOURCE.CONFIG", str(recipe),
+                 "UDA.SOURCE.OPTS", "['UDA.MEAN_TEACHER.ENABLED', True]"]  # fmt: skip
+    cfg = load_config(str(ROOT / "configs/Synthetic/secret.yml"), overrides)
+    source = source_config(cfg, "source")
+    assert source.SOLVER.STEP_FACTORS == [] and source.SOLVER.STEPS != [5, 9]
+    assert not source.UDA.MEAN_TEACHER.ENABLED
+
+
+def test_target_statistics__are_switched_off_by_the_options_of_the_source():
+    path = str(ROOT / "configs/Duke2Market/secret.yml")
+    off = ["UDA.SOURCE.OPTS", "['UDA.SOURCE.TARGET_BN', False]"]
+    assert source_config(load_config(path), "source").UDA.SOURCE.TARGET_BN
+    assert not source_config(load_config(path, off), "source").UDA.SOURCE.TARGET_BN
+    alone = ["UDA.STAGES", "('source',)", "UDA.TARGET", "()"]
+    source_config(load_config(path, [*off, *alone]), "source")
+    with pytest.raises(UserError, match=r"add UDA\.SOURCE\.OPTS .*'UDA.SOURCE.TARGET_BN', False"):
+        source_config(load_config(path, alone), "source")
 
 
 @pytest.mark.parametrize("task", ["Duke2Market", "Market2Duke", "Market2MSMT", "Duke2MSMT"])

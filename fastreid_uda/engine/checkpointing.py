@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch import nn
 from ..errors import UserError
 from ..files import atomic_write
 from ..labeling.types import PseudoLabels
+
+logger = logging.getLogger(__name__)
 
 LAST = "model_last.pth"
 """The checkpoint that `--resume` continues from."""
@@ -36,11 +39,15 @@ class WeightsLoader(Checkpointer):
         network: to load into.
         path: for messages.
         number: which of the teachers is read, if there are several.
+
+    Attributes:
+        random_views: after loading, the views whose layers the file does not have.
     """
 
     def __init__(self, network: nn.Module, path: str, number: int = 0) -> None:
         super().__init__(network)
         self.path, self.number = path, number
+        self.random_views: set[str] = set()
 
     def _load_model(self, checkpoint: Any) -> Any:
         if not isinstance(checkpoint, dict) or "model" not in checkpoint:
@@ -53,6 +60,7 @@ class WeightsLoader(Checkpointer):
             if OF_CLASSES.match(name) and not fits:
                 del loaded[name]
         checkpoint["model"] = loaded
+        self.random_views = views_that_differ(own, loaded)
         shapes = {name: tuple(value.shape) for name, value in loaded.items()}
         backbone = [key for key in own if key.startswith("backbone.")]
         fitting = sum(shapes.get(key) == tuple(own[key].shape) for key in backbone)
@@ -65,15 +73,57 @@ class WeightsLoader(Checkpointer):
         return super()._load_model(checkpoint)
 
 
-def load_weights(model: nn.Module, path: str) -> None:
+def load_weights(model: nn.Module, path: str, tested: Sequence[str] = ()) -> None:
     """Load the network of another run into a model, whatever its number of classes.
 
+    Args:
+        model: to load into.
+        path: of the file.
+        tested: views that the file must have; others may stay random, with a warning.
+
     Raises:
-        UserError: the file is damaged or of another architecture.
+        UserError: the file is damaged, of another architecture, or without a tested view.
     """
+    random_views: set[str] = set()
     for number, student in enumerate(model.students):
-        WeightsLoader(student, path, number).load(path, checkpointables=[])
+        loader = WeightsLoader(student, path, number)
+        loader.load(path, checkpointables=[])
+        random_views |= loader.random_views
     model.copy_to_teachers()
+    missing = [view for view in model.views if view in random_views]
+    if random_views & set(tested):
+        raise UserError(
+            f"{path} does not have the layers of the view(s) {', '.join(missing)} that the config "
+            "describes; set TEST.VIEWS to others, or MODEL.HEADS to those of the file."
+        )
+    if missing and not tested:
+        logger.warning(
+            "%s does not have the layers of the view(s) %s: they start at random.",
+            path, ", ".join(missing),
+        )  # fmt: skip
+
+
+def views_that_differ(own: Mapping[str, Any], loaded: Mapping[str, Any]) -> set[str]:
+    """The views of a network that a file has not, or has with other layers.
+
+    Args:
+        own: names of the network's tensors.
+        loaded: those of the file.
+    """
+    names = {
+        name
+        for name in set(own) ^ set(loaded)
+        if name.startswith("heads.")
+        and not OF_CLASSES.match(name)
+        and not name.endswith("num_batches_tracked")
+    }
+    parts = {name.split(".")[2] for name in own if name.startswith("heads.parts.")}
+    differing = {name.split(".")[2] for name in names if name.startswith("heads.parts.")} & parts
+    if any(name.startswith("heads.part_bottleneck.") for name in names):
+        differing |= parts
+    if any(name in own and not name.startswith("heads.part") for name in names):
+        differing.add("global")
+    return differing
 
 
 def one_network(state: Mapping[str, torch.Tensor], number: int = 0) -> dict[str, torch.Tensor]:

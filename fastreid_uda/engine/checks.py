@@ -121,6 +121,8 @@ def _check_datasets(cfg: Any, eval_only: bool) -> None:
     names: list[str] = []
     if "source" in stages and not cfg.MODEL.WEIGHTS:
         names += cfg.DATASETS.NAMES
+        if source_config(cfg, "source").UDA.SOURCE.TARGET_BN:
+            names += cfg.UDA.TARGET
     if "adapt" in stages or "supervised" in stages:
         names += cfg.UDA.TARGET
     for name in cfg.DATASETS.TESTS:

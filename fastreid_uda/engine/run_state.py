@@ -80,6 +80,11 @@ def resume_run(trainer: UDATrainer) -> bool:
             f"{path} was made with UDA.SEED {state['seed']}, but it is {trainer.cfg.UDA.SEED} now; "
             "set it back, or start without --resume."
         )
+    if tuple(state["labels"]) != trainer.model.views:
+        raise UserError(
+            f"{path} is of a network with the views {', '.join(state['labels'])}, but the config "
+            f"describes {', '.join(trainer.model.views)}; restore it, or start without --resume."
+        )
     _warn_of_changes(state["config"], flat_config(trainer.cfg), path)
     trainer.records, trainer.memory = state["records"], state["memory"]
     trainer.epoch = state["epoch"]

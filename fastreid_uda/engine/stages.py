@@ -147,7 +147,7 @@ def _scores_of(cfg: Any, weights: str) -> dict[str, float]:
     """Scores of a saved network."""
     cfg = _start_from(cfg, weights)
     model = UDATrainer.build_model(cfg)
-    load_weights(model, weights)
+    load_weights(model, weights, tested=cfg.TEST.VIEWS)
     return UDATrainer.evaluate(cfg, model)
 
 

@@ -151,6 +151,11 @@ class PseudoLabeler:
         for refiner in self.refiners:
             if isinstance(refiner, ChecksViews):
                 refiner.check_views(views)
+                if self.join_views:
+                    raise UserError(
+                        f"UDA.JOIN_VIEWS is True, which gives all views the same labels, but "
+                        f"{type(refiner).__name__} compares them; change it or UDA.REFINERS."
+                    )
 
     def _check(self, features: FeatureSet) -> np.ndarray:
         """(N,) bool, True for the images whose features are finite in every view."""

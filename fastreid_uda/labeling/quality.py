@@ -170,7 +170,7 @@ def score_against_identities(labels: np.ndarray, identities: np.ndarray) -> dict
 
     Args:
         labels: (N,) int64, OUTLIER for images left out, which take no part.
-        identities: (N,) true identities.
+        identities: (N,) true identities; an image with -1 has none and takes no part.
 
     Returns:
         `nmi`, `ari` (adjusted Rand index), `accuracy` (`label_accuracy`), `purity` (share of images
@@ -178,7 +178,7 @@ def score_against_identities(labels: np.ndarray, identities: np.ndarray) -> dict
         and `pair_f1` (of the statement "these two images show one person", over all pairs of kept
         images); all in [0, 1] except `ari`, which may be negative. Empty if no image is kept.
     """
-    kept = labels != OUTLIER
+    kept = (labels != OUTLIER) & (identities != OUTLIER)
     if not kept.any():
         return {}
     cluster, person = labels[kept], identities[kept]

@@ -12,7 +12,7 @@ from fastreid_uda.data.image_list import ImageList, make_image_list
 from fastreid_uda.data.pseudo_labeled_dataset import PseudoLabeledDataset
 from fastreid_uda.data.transforms import build_transforms
 from fastreid_uda.errors import UserError
-from fastreid_uda.labeling.types import OUTLIER, make_pseudo_labels
+from fastreid_uda.labeling.types import OUTLIER, PseudoLabels, make_pseudo_labels
 from tests.helpers import ROOT
 
 
@@ -149,3 +149,17 @@ def test_image_list__unknown_cameras_and_repeated_paths(caplog):
 def test_image_list__empty():
     with pytest.raises(UserError, match="toy has no training images"):
         make_image_list([], "toy")
+
+
+def test_relabel__several_views_trust_the_least():
+    images = ImageList(tuple(f"{n}.jpg" for n in range(3)), None, None)
+    dataset = PseudoLabeledDataset(images, transform=lambda image: image)
+
+    def part(labels, weights):
+        return PseudoLabels(np.array(labels), np.ones((2, 4)), np.array(weights, np.float32))
+
+    dataset.relabel({"global": part([0, 1, 1], [1, 0.5, 1]), "top": part([1, 0, -1], [0.2, 1, 0])})
+    assert dataset.kept.tolist() == [0, 1]
+    assert dataset.targets.tolist() == [0, 1, -1]
+    assert dataset._weights.tolist() == pytest.approx([0.2, 0.5, 0])
+    assert dataset._targets.tolist() == [[0, 1, 1], [1, 0, -1]]

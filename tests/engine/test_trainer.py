@@ -372,6 +372,43 @@ def test_mean_teacher__checkpoint_gives_the_teacher_to_any_network(market):
     assert torch.equal(single.heads.bottleneck[0].weight, teacher.heads.bottleneck[0].weight)
 
 
+def test_mean_teacher__resume_with_other_views_is_refused(market):
+    make_trainer(market, rounds=1, method="secret").train()
+    names = ["MODEL.HEADS.PARTS.NAMES", "('bottom', 'top')"]
+    with pytest.raises(UserError, match=r"views global, top, bottom, but .* global, bottom, top"):
+        make_trainer(market, *names, method="secret").resume()
+
+
+@pytest.mark.parametrize(
+    "overrides,tested,missing",
+    [
+        ([], ("global",), None),
+        ([], ("global", "top", "bottom"), None),
+        (["MODEL.HEADS.PARTS.NAMES", "('upper', 'bottom')"], ("upper",), "upper"),
+        (["MODEL.HEADS.PARTS.NAMES", "('upper', 'bottom')"], ("bottom",), None),
+        (["MODEL.HEADS.PARTS.BOTTLENECK", "False"], ("top",), "top, bottom"),
+        (["MODEL.HEADS.EMBEDDING_DIM", "32"], ("global",), "global, top, bottom"),
+    ],
+)
+def test_load_weights__tested_views_must_be_in_the_file(market, overrides, tested, missing):
+    make_trainer(market, rounds=1, method="secret").train()
+    model = make_trainer(market, *overrides, method="secret").model
+    path = str(market / "out/model_final.pth")
+    if missing is None:
+        load_weights(model, path, tested)
+    else:
+        with pytest.raises(UserError, match=rf"layers of the view\(s\) {missing} that"):
+            load_weights(model, path, tested)
+
+
+def test_load_weights__views_at_random_are_named(market, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("fastreid_uda"), "propagate", True)
+    make_trainer(market, rounds=1, method="baseline").train()
+    path = str(market / "out/model_final.pth")
+    load_weights(make_trainer(market, method="secret").model, path)
+    assert "view(s) top, bottom: they start at random" in caplog.text
+
+
 def test_target_statistics__move_batch_norm_and_nothing_else(market):
     trainer = make_trainer(market, supervised=True, method="secret")
     images = trainer.images
@@ -416,6 +453,7 @@ def test_target_statistics__depend_on_seed_and_epoch_alone(market):
         (["TEST.VIEWS", "()"], r"TEST\.VIEWS is empty"),
         (["UDA.MEAN_TEACHER.ENABLED", "False"], r"SoftCrossEntropyLoss, which learns from a mean"),
         (["UDA.SOURCE.CONFIG", "Source/synthetic.yml"], "stage 'source' has no teacher"),
+        (["UDA.JOIN_VIEWS", "True"], r"UDA\.JOIN_VIEWS is True.*SECRET compares them"),
     ],
 )
 def test_check_run__what_cannot_work_is_refused_at_the_start(market, overrides, sentence):

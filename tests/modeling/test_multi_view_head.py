@@ -154,7 +154,9 @@ def test_weights_of_a_head_without_parts__have_the_same_names():
     assert set(single) <= set(several)
 
 
-@pytest.mark.parametrize("names", ["()", "('global',)", "('top', 'top')", "('up per',)"])
+@pytest.mark.parametrize(
+    "names", ["()", "('global',)", "('top', 'top')", "('up per',)", "(1, 2)", "('half', 'keys')"]
+)
 def test_view_names__unusable_ones_are_explained(names):
     with pytest.raises(UserError, match=r"MODEL\.HEADS\.PARTS\.NAMES is "):
         make_network("MODEL.HEADS.PARTS.NAMES", names)

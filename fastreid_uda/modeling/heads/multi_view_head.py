@@ -70,14 +70,19 @@ class MultiViewHead(PseudoLabelHead):
         """`global` and the parts of `MODEL.HEADS.PARTS.NAMES`.
 
         Raises:
-            UserError: there is no part, or names are not different identifiers.
+            UserError: there is no part, or names are not different words that a module can have.
         """
         names = tuple(cfg.MODEL.HEADS.PARTS.NAMES)
         views = ("global", *names)
-        if not names or len(set(views)) < len(views) or not all(map(str.isidentifier, names)):
+        usable = all(
+            isinstance(name, str) and name.isidentifier() and not hasattr(nn.ModuleDict, name)
+            for name in names
+        )
+        if not names or len(set(views)) < len(views) or not usable:
             raise UserError(
                 f"MODEL.HEADS.PARTS.NAMES is {names}, but MultiViewHead needs the names of one or "
-                "more stripes, different words other than 'global', e.g. \"('top', 'bottom')\"."
+                "more stripes, different words that are neither 'global' nor a name of torch's "
+                "modules (as 'half'), e.g. \"('top', 'bottom')\"."
             )
         return views
 

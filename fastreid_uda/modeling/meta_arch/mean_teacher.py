@@ -51,6 +51,8 @@ class MeanTeacher(nn.Module):
         teaching: str = "average",
     ) -> None:
         super().__init__()
+        if teaching not in self.TEACHING:
+            raise ValueError(f"teaching is {teaching!r}, but the known values are {self.TEACHING}.")
         self.students = nn.ModuleList(students)
         self.teachers = nn.ModuleList(copy.deepcopy(student) for student in students)
         self.ema_decay, self.ema_warmup = ema_decay, ema_warmup
