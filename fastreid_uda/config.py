@@ -214,6 +214,7 @@ def check_config(cfg: Any) -> None:
         for key, value in (
             ("UDA.RESTART_SCHEDULE False", not uda.RESTART_SCHEDULE),
             ("UDA.FREEZE_BEFORE_SCHEDULE True", uda.FREEZE_BEFORE_SCHEDULE),
+            ("SOLVER.STEP_FACTORS", cfg.SOLVER.STEP_FACTORS),
         ):
             if value:
                 raise UserError(
@@ -247,11 +248,6 @@ def _check_step_factors(solver: Any) -> None:
         raise UserError(
             f"SOLVER.STEP_FACTORS is {factors}, but it needs one factor, 0 or more, for each of "
             f"SOLVER.STEPS ({steps}), which ascend."
-        )
-    if solver.SCHED != "EpochWarmupMultiStepLR":
-        raise UserError(
-            "SOLVER.STEP_FACTORS needs the schedule EpochWarmupMultiStepLR, but SOLVER.SCHED is "
-            f"{solver.SCHED}; change one of them."
         )
 
 

@@ -13,7 +13,7 @@ from fastreid.data.data_utils import read_image
 from torch.utils.data import Dataset
 
 from ..errors import UserError
-from ..labeling.types import PseudoLabels
+from ..labeling.types import OUTLIER, PseudoLabels, kept_in_all
 from .image_list import ImageList
 
 
@@ -33,6 +33,7 @@ class PseudoLabeledDataset(Dataset):
         self.transform = transform
         self._targets = np.zeros((0, len(images)), dtype=np.int64)
         self._weights = np.zeros(len(images), dtype=np.float32)
+        self._trained = np.zeros(len(images), dtype=bool)
 
     def relabel(self, labels: Mapping[str, PseudoLabels]) -> None:
         """Replace the labels; an image is kept if it has a label in every view.
@@ -46,20 +47,19 @@ class PseudoLabeledDataset(Dataset):
                     f"View '{view}' labels {len(view_labels.labels)} images, but the data set has "
                     f"{len(self.images)}."
                 )
+        self._trained = kept_in_all(labels)
         self._targets = np.stack([part.labels for part in labels.values()])
         self._weights = np.minimum.reduce([part.weights for part in labels.values()])
 
     @property
     def kept(self) -> np.ndarray:
         """Indices of the images that take part in training, ascending."""
-        if not len(self._targets):
-            return np.zeros(0, dtype=np.int64)
-        return np.flatnonzero((self._targets >= 0).all(axis=0))
+        return np.flatnonzero(self._trained)
 
     @property
     def targets(self) -> np.ndarray:
         """(N,) int64 labels of the first view, -1 for images left out."""
-        return np.where((self._targets >= 0).all(axis=0), self._targets[0], -1)
+        return np.where(self._trained, self._targets[0], OUTLIER)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -88,7 +88,7 @@ class PseudoLabeledDataset(Dataset):
         }
         if len(self._targets):
             labels = self._targets[:, index]
-            if labels.min() < 0:
+            if not self._trained[index]:
                 raise ValueError(f"Image {index} is an outlier of this round and cannot be drawn.")
             # Plain ints: fast-reid's collator returns None for NumPy integers.
             sample["targets"] = int(labels[0]) if len(labels) == 1 else torch.tensor(labels)

@@ -44,6 +44,20 @@ def state_of(trainer):
     return {key: value.clone() for key, value in trainer.model.state_dict().items()}
 
 
+def train_until(trainer, epoch):
+    """Train, and stop as if killed once the checkpoint of an epoch is written."""
+    save = trainer.save
+
+    def save_and_stop(name):
+        save(name)
+        if name == "model_last.pth" and trainer.epoch == epoch:
+            raise InterruptedError
+
+    trainer.save = save_and_stop
+    with pytest.raises(InterruptedError):
+        trainer.train()
+
+
 def differing(first, second):
     return [key for key in second if key not in first or not torch.equal(first[key], second[key])]
 
@@ -166,17 +180,7 @@ def test_resume__after_any_epoch_repeats_bit_for_bit(market, stop_after, schedul
                  "UDA.CLUSTER.EPS", "None", "UDA.CLUSTER.RHO.FRACTION", "0.1"]  # fmt: skip
     whole = make_trainer(market, *overrides, "OUTPUT_DIR", str(market / "whole"))
     whole.train()
-    first = make_trainer(market, *overrides)
-    save = first.save
-
-    def save_and_stop(name):
-        save(name)
-        if name == "model_last.pth" and first.epoch == stop_after:
-            raise InterruptedError
-
-    first.save = save_and_stop
-    with pytest.raises(InterruptedError):
-        first.train()
+    train_until(make_trainer(market, *overrides), stop_after)
     second = make_trainer(market, *overrides)
     assert second.resume()
     assert second.start_epoch == stop_after + 1
@@ -335,17 +339,7 @@ def test_mean_teacher__resume_repeats_bit_for_bit(market, stop_after):
     arguments = {"method": "secret"}
     whole = make_trainer(market, *overrides, "OUTPUT_DIR", str(market / "whole"), **arguments)
     whole.train()
-    first = make_trainer(market, *overrides, **arguments)
-    save = first.save
-
-    def save_and_stop(name):
-        save(name)
-        if name == "model_last.pth" and first.epoch == stop_after:
-            raise InterruptedError
-
-    first.save = save_and_stop
-    with pytest.raises(InterruptedError):
-        first.train()
+    train_until(make_trainer(market, *overrides, **arguments), stop_after)
     second = make_trainer(market, *overrides, **arguments)
     assert second.resume()
     second.train()

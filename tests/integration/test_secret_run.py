@@ -12,18 +12,11 @@ import torch
 
 from fastreid_uda.labeling.refiners.secret import mutual_refinement
 from fastreid_uda.labeling.types import OUTLIER
-from tests.helpers import ROOT, TINY, read_summary, train_net, write_market
+from tests.helpers import ROOT, TINY, read_summary, train_net
 
 CONFIG = ROOT / "configs/Synthetic/secret.yml"
 OPTIONS = [*TINY, "UDA.ROUNDS", "3"]
 VIEWS = ("global", "top", "bottom")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    write_market(root)
-    return root
 
 
 @pytest.fixture(scope="module")

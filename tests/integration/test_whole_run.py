@@ -19,13 +19,6 @@ OPTIONS = [*TINY, "SOLVER.MAX_EPOCH", "2", "SOLVER.CHECKPOINT_PERIOD", "1", "TES
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    write_market(root)
-    return root
-
-
-@pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
     """An uninterrupted run of all three stages."""
     out = tmp_path_factory.mktemp("whole")

@@ -121,26 +121,26 @@ class MeanTeacher(nn.Module):
             return mean_features([t.outputs(images, views=views) for t in self.teachers])
         targets, weights = self.students[0].supervision(batched_inputs)
         with torch.no_grad():
-            guides = [teacher.outputs(images, targets) for teacher in self.teachers]
+            guides = self._guides([t.outputs(images, targets) for t in self.teachers])
         total: dict[str, torch.Tensor] = {}
-        for n, student in enumerate(self.students):
+        for student, guide in zip(self.students, guides, strict=True):
             outputs = student.outputs(images, targets)
-            guide = self._guide(n, guides)
             for name, value in student.losses(outputs, targets, weights, guide).items():
                 total[name] = total.get(name, 0) + value
         return total
 
-    def _guide(self, student: int, guides: list[Outputs]) -> Outputs:
-        """The outputs that teach a student, by view."""
-        if self.teaching == "cross":
-            return guides[(student + 1) % len(guides)]
-        return {
+    def _guides(self, taught: list[Outputs]) -> list[Outputs]:
+        """What teaches each student, by view, from the outputs of each teacher."""
+        if len(taught) == 1 or self.teaching == "cross":
+            return [*taught[1:], taught[0]]
+        mean = {
             view: {
-                name: torch.stack([guide[view][name] for guide in guides]).mean(dim=0)
-                for name in guides[0][view]
+                name: torch.stack([own[view][name] for own in taught]).mean(dim=0)
+                for name in taught[0][view]
             }
-            for view in guides[0]
+            for view in taught[0]
         }
+        return [mean] * len(taught)
 
     # -- the moving average ----------------------------------------------------------------------
 
