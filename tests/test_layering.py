@@ -20,7 +20,7 @@ FORBIDDEN = {
 # stages of labeling in their order: a stage never imports a later one
 STAGES = [
     "types", "camera_normalization", "neighbors", "jaccard", "distances", "eps", "clustering",
-    "refiners", "collapse", "pipeline", "label_files",
+    "uncertainty", "refiners", "collapse", "pipeline", "label_files",
 ]  # fmt: skip
 
 

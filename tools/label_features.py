@@ -22,8 +22,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("features", metavar="FEATURES.npz",
-        help="a float array (N, D) per view under its name, 'global' at least; camera_ids (N,) and "
-        "identities (N,) (for scores only) are optional")  # fmt: skip
+        help="a float array (N, D) per view under its name, 'global' at least; camera_ids (N,), "
+        "identities (N,) (for scores only) and what a refiner asks for, e.g. 'student/global' "
+        "(N, D), are optional")  # fmt: skip
     add("--config-file", required=True, metavar="FILE", help="the config of a method")
     add("--round", type=int, default=0, metavar="R", help="the round, from 0 (default: 0)")
     add("--out", required=True, metavar="LABELS.npz", help="the file to write")
@@ -47,7 +48,7 @@ def label(args: argparse.Namespace) -> dict:
     labeling = labeler(features, args.round, cfg.UDA.ROUNDS)
     try:
         with atomic_write(args.out) as file:
-            np.savez_compressed(file, **labeling_to_arrays(labeling))
+            np.savez_compressed(file, **labeling_to_arrays(labeling, identities))
     except OSError as error:
         raise UserError(f"{args.out} cannot be written ({error.strerror}).") from error
     report = describe_labeling(labeling, features.camera_ids, identities)

@@ -19,7 +19,8 @@ def read_feature_set(path: str | Path) -> tuple[FeatureSet, np.ndarray | None]:
 
     Args:
         path: an .npz with one float array (N, D) per view under the view's name, `global` at least,
-            and optionally the integer arrays `camera_ids` and `identities`, (N,).
+            and optionally the integer arrays `camera_ids` and `identities`, (N,). A float array
+            (N, D) whose name contains "/" is no view but an extra, e.g. `student/global`.
 
     Returns:
         `global` as the first view, the others in the order of the file.
@@ -35,8 +36,9 @@ def read_feature_set(path: str | Path) -> tuple[FeatureSet, np.ndarray | None]:
     views = {"global": views["global"], **views}
     for name, values in views.items():
         if values.ndim != 2 or values.dtype.kind != "f" or not values.size:
+            kind = "an array with '/' in its name" if "/" in name else "a view"
             raise UserError(
-                f"{path}: '{name}' is {values.dtype} of shape {values.shape}, but a view is a "
+                f"{path}: '{name}' is {values.dtype} of shape {values.shape}, but {kind} is a "
                 "float array of shape (images, dimensions)."
             )
     rows = len(views["global"])
@@ -53,15 +55,33 @@ def read_feature_set(path: str | Path) -> tuple[FeatureSet, np.ndarray | None]:
             )
     facts = {name: arrays[name].astype(np.int64) for name in _FACTS if name in arrays}
     with np.errstate(over="ignore"):  # infinity is found by the pipeline
-        features = {name: x.astype(np.float32, copy=False) for name, x in views.items()}
-    return FeatureSet(features, facts.get("camera_ids")), facts.get("identities")
+        arrays = {name: x.astype(np.float32, copy=False) for name, x in views.items()}
+    extras = {name: arrays.pop(name) for name in views if "/" in name}
+    return FeatureSet(arrays, facts.get("camera_ids"), extras), facts.get("identities")
 
 
-def labeling_to_arrays(labeling: Labeling) -> dict[str, np.ndarray]:
-    """`labels/<view>`, `clusters/<view>`, `centroids/<view>`, `eps/<view>` and `weights`."""
+def labeling_to_arrays(
+    labeling: Labeling, identities: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """The labeling of a round as named arrays.
+
+    Args:
+        labeling: of the round.
+        identities: (N,) true identities, for analysis of the file.
+
+    Returns:
+        `labels/<view>`, `clusters/<view>`, `centroids/<view>`, `eps/<view>` and `weights`, those of
+        the training set; `uncertainty` of the labels of the first view if a refiner measured it;
+        `identities` if they are given.
+    """
     arrays = {f"labels/{view}": part.labels for view, part in labeling.labels.items()}
     arrays |= {f"clusters/{view}": part.labels for view, part in labeling.clusters.items()}
     arrays |= {f"centroids/{view}": part.centroids for view, part in labeling.labels.items()}
     arrays |= {f"eps/{view}": np.array(value) for view, value in labeling.eps.items()}
-    weights = [part.weights for part in labeling.labels.values()]
-    return arrays | {"weights": np.minimum.reduce(weights)}
+    first, *_ = parts = list(labeling.labels.values())
+    arrays["weights"] = np.minimum.reduce([part.weights for part in parts])
+    if first.uncertainty is not None:
+        arrays["uncertainty"] = first.uncertainty
+    if identities is not None:
+        arrays["identities"] = identities
+    return arrays

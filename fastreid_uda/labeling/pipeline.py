@@ -18,8 +18,8 @@ from .clustering import Clusterer
 from .collapse import LabelingCollapse, check_trainable
 from .distances import Distance, PairwiseDistances
 from .eps import EpsRule, FixedEps
-from .refiners import ChecksViews, Refiner, RefinerInputs
-from .types import OUTLIER, FeatureSet, PseudoLabels, make_pseudo_labels
+from .refiners import ChecksViews, NeedsExtras, Refiner, RefinerInputs, check_extras
+from .types import FeatureSet, PseudoLabels, make_pseudo_labels
 
 __all__ = ["Labeling", "LabelingCollapse", "PseudoLabeler", "StageClock"]
 
@@ -113,16 +113,16 @@ class PseudoLabeler:
 
         Raises:
             LabelingCollapse: fewer than two classes are left in some view, or in the training set.
-            UserError: no images, features that are not finite, or a stage cannot work with them.
+            UserError: no images, features that are missing or not finite, or a stage cannot work
+                with them.
         """
         finite = self._check(features)
         if not finite.all():
-            rest = subset(features, finite)
-            labeling = self(rest, round_index, num_rounds, kept_eps, observe)
+            labeling = self(features.subset(finite), round_index, num_rounds, kept_eps, observe)
             return expand(labeling, finite)
         clock = StageClock(observe)
         with clock.stage("normalize"):
-            plain = map_views(normalize_rows, features)
+            plain = features.map_views(normalize_rows)
             clustered = self._normalize(features)
         with clock.stage("distances"):
             distances = self._measure(clustered)
@@ -146,6 +146,15 @@ class PseudoLabeler:
         check_trainable(clusters, inputs.clusters, eps)
         return Labeling(inputs.clusters, clusters, eps, near_eps, clock.seconds)
 
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """The names of all that the refiners read beside the views, each once."""
+        names = (name for refiner in self._needing_extras() for name in refiner.extras)
+        return tuple(dict.fromkeys(names))
+
+    def _needing_extras(self) -> list[NeedsExtras]:
+        return [refiner for refiner in self.refiners if isinstance(refiner, NeedsExtras)]
+
     def check_views(self, views: Sequence[str]) -> None:
         """Raise a `UserError` if a refiner cannot work with the views of a network or a file."""
         for refiner in self.refiners:
@@ -158,15 +167,16 @@ class PseudoLabeler:
                     )
 
     def _check(self, features: FeatureSet) -> np.ndarray:
-        """(N,) bool, True for the images whose features are finite in every view."""
+        """(N,) bool, True for the images of which all features that are read are finite."""
         if features.num_images < 2:
             raise UserError(
                 f"The target set has {features.num_images} image(s), but clustering needs at "
                 "least 2; check the folder of the target data set."
             )
-        finite = np.logical_and.reduce(
-            [np.isfinite(x).all(axis=1) for x in features.views.values()]
-        )
+        for refiner in self._needing_extras():
+            check_extras(refiner, features)
+        read = [*features.views.values(), *(features.extras[name] for name in self.extras)]
+        finite = np.logical_and.reduce([np.isfinite(x).all(axis=1) for x in read])
         bad = np.flatnonzero(~finite)
         if len(bad) and (self.non_finite == "raise" or not finite.any()):
             shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
@@ -185,9 +195,9 @@ class PseudoLabeler:
             camera_ids = features.require_camera_ids(
                 "UDA.CAMERA_NORMALIZATION needs them; set it to False"
             )
-            features = map_views(lambda x: normalize_per_camera(x, camera_ids), features)
+            features = features.map_views(lambda x: normalize_per_camera(x, camera_ids))
         if self.row_normalization:
-            features = map_views(normalize_rows, features)
+            features = features.map_views(normalize_rows)
         return concatenate_views(features) if self.join_views else features
 
     def _measure(self, features: FeatureSet) -> dict[str, PairwiseDistances]:
@@ -218,11 +228,6 @@ def per_space(compute: Callable[[str], T], spaces: Mapping[str, object]) -> dict
     return {view: results[id(space)] for view, space in spaces.items()}
 
 
-def map_views(function: Callable[[np.ndarray], np.ndarray], features: FeatureSet) -> FeatureSet:
-    """The same images with a function applied to each view."""
-    return replace(features, views={name: function(x) for name, x in features.views.items()})
-
-
 def concatenate_views(features: FeatureSet) -> FeatureSet:
     """All views in one space: every view is the same array, the views side by side.
 
@@ -233,23 +238,10 @@ def concatenate_views(features: FeatureSet) -> FeatureSet:
     return replace(features, views=dict.fromkeys(features.views, joined))
 
 
-def subset(features: FeatureSet, rows: np.ndarray) -> FeatureSet:
-    """The images selected by a boolean mask (N,)."""
-    camera_ids = None if features.camera_ids is None else features.camera_ids[rows]
-    return FeatureSet({name: x[rows] for name, x in features.views.items()}, camera_ids)
-
-
 def expand(labeling: Labeling, rows: np.ndarray) -> Labeling:
     """The labeling of a subset as one of all images; images outside the subset are outliers."""
-
-    def all_images(part: PseudoLabels) -> PseudoLabels:
-        labels = np.full(len(rows), OUTLIER, dtype=np.int64)
-        weights = np.zeros(len(rows), dtype=np.float32)
-        labels[rows], weights[rows] = part.labels, part.weights
-        return replace(part, labels=labels, weights=weights)
-
     return replace(
         labeling,
-        labels={view: all_images(part) for view, part in labeling.labels.items()},
-        clusters={view: all_images(part) for view, part in labeling.clusters.items()},
+        labels={view: part.expand(rows) for view, part in labeling.labels.items()},
+        clusters={view: part.expand(rows) for view, part in labeling.clusters.items()},
     )

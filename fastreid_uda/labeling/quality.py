@@ -14,6 +14,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from .types import OUTLIER, PseudoLabels, kept_in_all
+from .uncertainty_scores import score_uncertainty
 
 if TYPE_CHECKING:
     from .pipeline import Labeling
@@ -43,7 +44,9 @@ def describe_labeling(
         and `quality`. In it, further views have their name before each entry: "top/nmi". With two
         or more views it also has the three counts of each view by itself ("global/kept"), the
         `consistency` of the refined labels and `clusters/consistency`, that of the raw ones; with
-        identities always `accuracy` and `clusters/accuracy`.
+        identities always `accuracy` and `clusters/accuracy`. Where a refiner measured how uncertain
+        the labels are, it has what `score_uncertainty` says of all images of the first view,
+        trained on or not; where not all images of the training set weigh 1, `weight/mean`.
     """
     first, *_ = labeling.labels
     trained = labeling.labels[first].drop(~kept_in_all(labeling.labels))
@@ -52,6 +55,12 @@ def describe_labeling(
     if len(labeling.labels) > 1:
         quality |= consistencies(labeling.labels)
         quality["clusters/consistency"] = consistencies(labeling.clusters)["consistency"]
+    if trained.uncertainty is not None:
+        raw = labeling.clusters[first].labels
+        quality |= score_uncertainty(trained.uncertainty, raw, identities)
+    weights = np.minimum.reduce([part.weights for part in labeling.labels.values()])[trained.kept]
+    if (weights != 1).any():
+        quality["weight/mean"] = float(weights.mean(dtype=np.float64))
     return {name: counts[name] for name in _COUNTS} | {
         "eps": labeling.eps.get(first),
         "near_eps": labeling.near_eps.get(first, 0),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -22,24 +22,27 @@ class FeatureSet:
         views: name -> (N, D) float32. `"global"` for a single-branch network; a network with
             branches adds one view per branch. D may differ between views.
         camera_ids: (N,) int64, or None where the cameras are unknown.
+        extras: name -> (N, D) float32. What a refiner may ask for beside the views, e.g.
+            `"student/global"`; never clustered, never normalised by the pipeline.
     """
 
     views: Mapping[str, np.ndarray]
     camera_ids: np.ndarray | None = None
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.views:
             raise UserError("A feature set needs at least one view, e.g. 'global'.")
-        for name, features in self.views.items():
+        for name, features in {**self.views, **self.extras}.items():
             if features.ndim != 2 or features.dtype.kind != "f":
                 raise UserError(
-                    f"View '{name}' is {features.dtype} of shape {features.shape}, but features "
+                    f"'{name}' is {features.dtype} of shape {features.shape}, but features "
                     "are float arrays of shape (images, dimensions)."
                 )
             if len(features) != self.num_images:
                 raise UserError(
-                    f"View '{name}' has {len(features)} rows but the first view has "
-                    f"{self.num_images}; every view needs one row per image."
+                    f"'{name}' has {len(features)} rows but the first view has "
+                    f"{self.num_images}; every image needs one row."
                 )
         if self.camera_ids is not None and self.camera_ids.shape != (self.num_images,):
             raise UserError(
@@ -63,6 +66,18 @@ class FeatureSet:
             raise UserError(f"The target images have no camera ids, but {reason}.")
         return self.camera_ids
 
+    def map_views(self, function: Callable[[np.ndarray], np.ndarray]) -> FeatureSet:
+        """The same images with a function applied to each view; extras stay as they are."""
+        return replace(self, views={name: function(x) for name, x in self.views.items()})
+
+    def subset(self, rows: np.ndarray) -> FeatureSet:
+        """The images selected by a boolean mask (N,)."""
+        return FeatureSet(
+            {name: x[rows] for name, x in self.views.items()},
+            None if self.camera_ids is None else self.camera_ids[rows],
+            {name: x[rows] for name, x in self.extras.items()},
+        )
+
 
 @dataclass(frozen=True)
 class PseudoLabels:
@@ -74,17 +89,25 @@ class PseudoLabels:
         labels: (N,) int64 in {OUTLIER} and [0, K).
         centroids: (K, D) float32, unit rows: the L2-normalised mean feature of each class.
         weights: (N,) float32 in [0, 1], the trust in each label; 0 for outliers.
+        uncertainty: (N,) float32, how doubtful each label is by the criterion of the last refiner
+            that has one, NaN where it was not measured; None if no refiner measured any. An image
+            keeps it when it becomes an outlier.
     """
 
     labels: np.ndarray
     centroids: np.ndarray
     weights: np.ndarray
+    uncertainty: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.labels.dtype != np.int64 or self.labels.ndim != 1:
             raise TypeError(f"labels must be (N,) int64, got {self.labels.dtype}.")
         if self.weights.shape != self.labels.shape:
             raise ValueError(f"{len(self.labels)} labels but {len(self.weights)} weights.")
+        if self.uncertainty is not None and self.uncertainty.shape != self.labels.shape:
+            raise ValueError(
+                f"{len(self.labels)} labels but {len(self.uncertainty)} uncertainties."
+            )
         if len(self.labels) and not (
             self.labels.min() >= OUTLIER and self.labels.max() < self.num_classes
         ):
@@ -111,6 +134,37 @@ class PseudoLabels:
         """
         labels = np.where(dropped, OUTLIER, self.labels)
         return replace(self, labels=labels, weights=np.where(dropped, 0, self.weights))
+
+    def expand(self, rows: np.ndarray) -> PseudoLabels:
+        """The labels of a subset as those of all images; the others are outliers.
+
+        Args:
+            rows: (M,) bool, M >= N, True for the N images of the subset.
+        """
+
+        def spread(values: np.ndarray, elsewhere: float) -> np.ndarray:
+            everywhere = np.full(len(rows), elsewhere, dtype=values.dtype)
+            everywhere[rows] = values
+            return everywhere
+
+        uncertainty = self.uncertainty
+        return replace(
+            self,
+            labels=spread(self.labels, OUTLIER),
+            weights=spread(self.weights, 0),
+            uncertainty=None if uncertainty is None else spread(uncertainty, np.nan),
+        )
+
+    def weigh(self, uncertainty: np.ndarray) -> PseudoLabels:
+        """The same labels, each with its weight times exp(-uncertainty): UNRN's credibility.
+
+        Args:
+            uncertainty: (N,) float32, 0 or more, kept with the labels; where it is NaN the weight
+                stays.
+        """
+        credibility = np.where(np.isnan(uncertainty), 1, np.exp(-uncertainty))
+        weights = (self.weights * credibility).astype(np.float32)
+        return replace(self, weights=weights, uncertainty=uncertainty)
 
 
 def make_pseudo_labels(labels: np.ndarray, features: np.ndarray) -> PseudoLabels:

@@ -198,3 +198,45 @@ def test_secret__one_view_only_is_refused_before_labeling(run, saved):
     assert process.returncode == 2 and not out.exists()
     assert "SECRET compares views and needs 'global' and at least one more" in process.stderr
     assert len(process.stderr.strip().splitlines()) == 1
+
+
+P2LR = ["--config-file", str(ROOT / "configs/Duke2Market/p2lr.yml")]
+P2LR += ["UDA.CLUSTER.KMEANS.NUM_CLUSTERS", "12", "UDA.ROUNDS", "3"]
+INCLR = ["--config-file", DUKE_TO_MARKET, "UDA.REFINERS", "('INCLR',)", "UDA.CLUSTER.EPS", "0.6"]
+
+
+def test_p2lr__file_has_uncertainty_and_identities(run, saved):
+    path, out = saved
+    process = run(path, "--out", out, *P2LR, "--round", "1")
+    assert process.returncode == 0, process.stderr
+    line, arrays = json.loads(process.stdout), np.load(out)
+    # p_1 of three rounds is 0.7368 at t/T = 1/2
+    assert line["kept"] == int(0.7368 * 96) and (arrays["clusters/global"] >= 0).all()
+    u = arrays["uncertainty"]
+    assert u.shape == (96,) and u.dtype == np.float32 and np.isfinite(u).all()
+    kept = arrays["labels/global"] >= 0
+    assert u[kept].max() <= u[~kept].min()
+    assert (arrays["identities"] == np.load(path)["identities"]).all()
+    assert line["quality"]["uncertainty/mean"] == pytest.approx(u.mean())
+
+
+def test_inclr__weights_by_the_students_features_of_a_file(run, three_views):
+    path, out, views = three_views
+    arrays = dict(np.load(path))
+    student = views["global"] + 0.1 * np.random.default_rng(5).normal(size=(96, 32))
+    np.savez(path, **arrays, **{"student/global": student})
+    process = run(path, "--out", out, *INCLR, *FEW)
+    assert process.returncode == 0, process.stderr
+    line, arrays = json.loads(process.stdout), np.load(out)
+    assert (arrays["labels/global"] == arrays["labels/top"]).all()
+    kept = arrays["labels/global"] >= 0
+    assert arrays["weights"][kept] == pytest.approx(np.exp(-arrays["uncertainty"][kept]))
+    assert 0 < line["quality"]["weight/mean"] < 1
+
+
+def test_inclr__file_without_the_students_is_refused(run, three_views):
+    path, out, _ = three_views
+    process = run(path, "--out", out, *INCLR, *FEW)
+    assert process.returncode == 2 and not out.exists()
+    assert "INCLR needs the array 'student/global' beside the views" in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,3 +36,39 @@ def test_arrays__weights_are_those_of_the_training_set():
     assert arrays["weights"].tolist() == [1, 0, 1, 0]
     assert arrays["labels/top"].tolist() == [0, -1, 1, 1]
     assert {name for name in arrays if name.startswith("eps/")} == {"eps/global", "eps/top"}
+    assert "uncertainty" not in arrays and "identities" not in arrays
+
+
+def test_extras__are_float_arrays_with_a_slash_in_their_name(tmp_path):
+    path = tmp_path / "f.npz"
+    extras = {"student/global": X, "unnormalized/global": 2 * X}
+    np.savez(path, **{"global": X, "top": X}, **extras)
+    features, _ = read_feature_set(path)
+    assert list(features.views) == ["global", "top"] and list(features.extras) == list(extras)
+    assert features.extras["student/global"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "extra,sentence",
+    [
+        (X[:3], "'student/global' has 3 entries but 'global' has 6 rows"),
+        (
+            X.astype(int),
+            "'student/global' is int64 .* but an array with '/' in its name is a float",
+        ),
+        (X[0], r"'student/global' is float64 of shape \(4,\)"),
+    ],
+)
+def test_extras__are_checked(tmp_path, extra, sentence):
+    np.savez(tmp_path / "f.npz", **{"global": X, "student/global": extra})
+    with pytest.raises(UserError, match=sentence):
+        read_feature_set(tmp_path / "f.npz")
+
+
+def test_arrays__uncertainty_of_the_first_view_and_identities():
+    part = make_pseudo_labels(np.array([0, 0, 1, -1]), X[:4].astype(np.float32))
+    first = replace(part, uncertainty=np.array([0.5, 1, np.nan, np.nan], np.float32))
+    labeling = Labeling({"global": first, "top": part}, {"global": part, "top": part}, {}, {}, {})
+    arrays = labeling_to_arrays(labeling, np.array([7, 7, 8, 9]))
+    np.testing.assert_array_equal(arrays["uncertainty"], first.uncertainty)
+    assert arrays["identities"].tolist() == [7, 7, 8, 9]

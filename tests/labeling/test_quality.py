@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,3 +131,36 @@ def test_record__of_several_views_counts_the_training_set():
     }
     assert quality["consistency"] == pytest.approx(sum(pairs.values()) / 3)
     assert 0 < quality["clusters/consistency"] < quality["consistency"]
+
+
+def test_record__says_how_well_uncertainty_finds_wrong_labels():
+    clusters = {"global": [0, 0, 0, 1, 1, -1], "top": [0, 0, 0, 1, 1, 1]}
+    labeling = labeling_of({"global": [0, -1, -1, 1, 1, -1], "top": [0] * 6}, clusters)
+    uncertainty = np.array([1, 2, 6, 3, 4, np.nan], np.float32)
+    labels = {v: replace(part, uncertainty=uncertainty) for v, part in labeling.labels.items()}
+    record = describe_labeling(
+        replace(labeling, labels=labels), identities=np.array([3, 3, 4, 5, 6, 6])
+    )
+    # Cluster 0 is person 3, cluster 1 person 5, the smaller of two; dropped images count too.
+    scores = {name: x for name, x in record["quality"].items() if "uncertainty" in name}
+    assert scores == {
+        "uncertainty/auc": 1.0, "uncertainty/mean": pytest.approx(3.2),
+        "uncertainty/right": 2.0, "uncertainty/wrong": 5.0,
+    }  # fmt: skip
+
+
+def test_record__without_identities_has_the_mean_uncertainty_only():
+    labeling = labeling_of({"global": [0, 0, 1, 1]})
+    uncertainty = np.array([0, 1, np.nan, 2], np.float32)
+    part = replace(labeling.labels["global"], uncertainty=uncertainty)
+    quality = describe_labeling(replace(labeling, labels={"global": part}))["quality"]
+    assert quality == {"largest": 2, "uncertainty/mean": 1.0}
+
+
+def test_record__mean_weight_of_the_training_set_unless_all_are_1():
+    labeling = labeling_of({"global": [0, 0, 1, 1, -1], "top": [0, 0, 1, -1, 1]})
+    assert "weight/mean" not in describe_labeling(labeling)["quality"]
+    weights = np.array([1, 0.5, 0.3, 0.1, 0], np.float32)
+    labels = labeling.labels | {"global": replace(labeling.labels["global"], weights=weights)}
+    quality = describe_labeling(replace(labeling, labels=labels))["quality"]
+    assert quality["weight/mean"] == pytest.approx(0.6)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -88,3 +90,61 @@ def test_require_camera_ids__says_who_needs_them():
     features = FeatureSet({"global": np.zeros((3, 2), np.float32)})
     with pytest.raises(UserError, match="no camera ids, but X needs them"):
         features.require_camera_ids("X needs them")
+
+
+def test_feature_set__extras_need_one_row_per_image():
+    views = {"global": np.zeros((3, 2), np.float32)}
+    with pytest.raises(UserError, match="'student/global' has 2 rows"):
+        FeatureSet(views, extras={"student/global": np.zeros((2, 2), np.float32)})
+    assert FeatureSet(views).extras == {}
+
+
+def test_feature_set__subset_takes_extras_and_cameras_along():
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    rows = np.array([True, False, True])
+    some = FeatureSet({"global": x}, np.array([4, 5, 6]), {"student/global": -x}).subset(rows)
+    assert some.views["global"].tolist() == [[0, 1], [4, 5]]
+    assert some.extras["student/global"].tolist() == [[0, -1], [-4, -5]]
+    assert some.camera_ids.tolist() == [4, 6]
+    assert FeatureSet({"global": x}).subset(rows).camera_ids is None
+
+
+def test_feature_set__map_views_leaves_extras():
+    x = np.ones((3, 2), np.float32)
+    doubled = FeatureSet({"global": x}, extras={"student/global": x}).map_views(lambda y: 2 * y)
+    assert (doubled.views["global"] == 2).all() and (doubled.extras["student/global"] == 1).all()
+
+
+def labels_with_uncertainty():
+    labels = make_pseudo_labels(np.array([0, 1, 1]), np.eye(3, dtype=np.float32))
+    return replace(labels, uncertainty=np.array([0.5, np.nan, 2.0], dtype=np.float32))
+
+
+def test_pseudo_labels__need_an_uncertainty_for_every_image():
+    labels = labels_with_uncertainty()
+    with pytest.raises(ValueError, match="3 labels but 2 uncertainties"):
+        replace(labels, uncertainty=labels.uncertainty[:2])
+
+
+def test_drop__keeps_the_uncertainty_of_all_images():
+    labels = labels_with_uncertainty()
+    dropped = labels.drop(np.array([True, False, True]))
+    np.testing.assert_array_equal(dropped.uncertainty, labels.uncertainty)
+
+
+def test_expand__makes_the_other_images_outliers_without_uncertainty():
+    labels = labels_with_uncertainty().expand(np.array([False, True, True, False, True]))
+    assert labels.labels.tolist() == [OUTLIER, 0, 1, OUTLIER, 1]
+    assert labels.weights.tolist() == [0, 1, 1, 0, 1]
+    np.testing.assert_array_equal(labels.uncertainty, [np.nan, 0.5, np.nan, np.nan, 2])
+    assert labels.num_classes == 2 and labels.uncertainty.dtype == np.float32
+
+
+def test_weigh__multiplies_by_the_exponential_where_there_is_an_uncertainty():
+    labels = make_pseudo_labels(np.array([0, 1, 1, OUTLIER]), np.eye(4, dtype=np.float32))
+    half = replace(labels, weights=labels.weights / 2)
+    uncertainty = np.array([0, np.log(4), np.nan, np.nan], dtype=np.float32)
+    weighed = half.weigh(uncertainty)
+    assert weighed.weights == pytest.approx([0.5, 0.125, 0.5, 0])
+    assert weighed.weights.dtype == np.float32 and weighed.uncertainty is uncertainty
+    assert half.weights.tolist() == [0.5, 0.5, 0.5, 0]

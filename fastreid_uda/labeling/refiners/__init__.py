@@ -1,8 +1,15 @@
 """One file per published refiner; every module of this folder registers itself."""
 
 from ...registry import import_siblings
-from .base import REFINERS, ChecksViews, Refiner, RefinerInputs
+from .base import REFINERS, ChecksViews, NeedsExtras, Refiner, RefinerInputs, check_extras
 
 import_siblings(__name__, list(__path__))
 
-__all__ = ["REFINERS", "ChecksViews", "Refiner", "RefinerInputs"]
+__all__ = [
+    "REFINERS",
+    "ChecksViews",
+    "NeedsExtras",
+    "Refiner",
+    "RefinerInputs",
+    "check_extras",
+]

@@ -6,11 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from ...errors import UserError
 from ...registry import Registry
 from ..distances import PairwiseDistances
 from ..types import FeatureSet, PseudoLabels
 
 REFINERS = Registry("UDA.REFINERS")
+
+STUDENT = "student/global"
+"""Extra: the mean over the students of their unit features, as the views are that of the teachers'.
+"""
+
+UNNORMALIZED = "unnormalized/global"
+"""Extra: the mean over the teachers of the features that their classifiers see."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,8 @@ class Refiner(Protocol):
     """Labels in, labels out: same views, same images, no state, no randomness.
 
     A refiner is a frozen dataclass; its fields are its hyper-parameters and its config keys. One
-    that cannot work with every network also has the method of `ChecksViews`.
+    that cannot work with every network also has the method of `ChecksViews`, one that needs more
+    than the views the property of `NeedsExtras`.
     """
 
     def refine(self, inputs: RefinerInputs) -> Mapping[str, PseudoLabels]:
@@ -58,3 +67,35 @@ class ChecksViews(Protocol):
     def check_views(self, views: Sequence[str]) -> None:
         """Raise a `UserError` unless it can work with these views; called before a run starts."""
         ...
+
+
+@runtime_checkable
+class NeedsExtras(Protocol):
+    """A refiner that reads `FeatureSet.extras`.
+
+    It may name the config key that decides about them as `extras_key`, for error messages.
+    """
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """The names of those that it reads; () for none."""
+        ...
+
+
+def check_extras(refiner: NeedsExtras, features: FeatureSet) -> None:
+    """Raise a `UserError` unless the features have all that a refiner reads beside the views."""
+    for name in refiner.extras:
+        if name not in features.extras:
+            held = ", ".join([*features.views, *features.extras])
+            key = getattr(refiner, "extras_key", REFINERS.key)
+            raise UserError(
+                f"{type(refiner).__name__} needs the array '{name}' beside the views (there is "
+                f"{held}); add it to the feature file, or change {key}."
+            )
+        dimensions, view = features.extras[name].shape[1], name.rpartition("/")[2]
+        if view in features.views and features.views[view].shape[1] != dimensions:
+            raise UserError(
+                f"'{name}' has {dimensions} columns but '{view}' has "
+                f"{features.views[view].shape[1]}; both are features of one network, make them "
+                "equal."
+            )

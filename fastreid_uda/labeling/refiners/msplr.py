@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -77,4 +77,4 @@ def select_clusters(raw: PseudoLabels, selected: np.ndarray) -> PseudoLabels:
     keep = raw.kept & selected[raw.labels]
     labels, old = renumber(np.where(keep, raw.labels, OUTLIER))
     weights = np.where(keep, raw.weights, 0).astype(np.float32)
-    return PseudoLabels(labels=labels, centroids=raw.centroids[old], weights=weights)
+    return replace(raw, labels=labels, centroids=raw.centroids[old], weights=weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -142,7 +142,8 @@ def keep_images(raw: PseudoLabels, keep: np.ndarray, features: np.ndarray) -> Ps
         features: (N, D) float32, unit rows, of the view.
     """
     labels, old = renumber(np.where(keep, raw.labels, OUTLIER), by_appearance=True)
-    return PseudoLabels(
+    return replace(
+        raw,
         labels=labels,
         centroids=class_centroids(features, labels, len(old)),
         weights=np.where(keep, raw.weights, 0).astype(np.float32),

@@ -1,19 +1,21 @@
 """Promises that every registered refiner keeps."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.clustering import DBSCAN
 from fastreid_uda.labeling.distances import Jaccard
-from fastreid_uda.labeling.refiners import REFINERS, RefinerInputs
+from fastreid_uda.labeling.refiners import REFINERS, NeedsExtras, RefinerInputs
 from fastreid_uda.labeling.types import OUTLIER, FeatureSet, make_pseudo_labels
 from tests.helpers import make_features
 
 
 def make_inputs(order=None):
-    """Three views of the same people, each with errors of its own."""
+    """Three views of the same people, each with errors of its own, and the extras there are."""
     features, _ = make_features(noise=0.8, seed=1)
     rng = np.random.default_rng(2)
     views, distances, clusters = {}, {}, {}
@@ -25,8 +27,13 @@ def make_inputs(order=None):
         distances[view] = Jaccard(k1=8, k2=2).measure(views[view])
         labels = DBSCAN(2).cluster(views[view], distances[view], 0.6, 0)
         clusters[view] = make_pseudo_labels(labels, views[view])
+    noise = 0.1 * np.random.default_rng(3).normal(size=features.views["global"].shape)
+    extras = {
+        "student/global": views["global"] + noise[order].astype(np.float32),
+        "unnormalized/global": 5 * views["global"],
+    }
     return RefinerInputs(
-        FeatureSet(views, features.camera_ids[order]), distances, clusters,
+        FeatureSet(views, features.camera_ids[order], extras), distances, clusters,
         dict.fromkeys(views, 0.6), round_index=1, num_rounds=3,
     )  # fmt: skip
 
@@ -67,6 +74,8 @@ def test_refiner__does_not_change_its_inputs(refiner):
         assert (inputs.clusters[view].centroids == before.clusters[view].centroids).all()
         assert (inputs.clusters[view].weights == before.clusters[view].weights).all()
         assert (inputs.features.views[view] == before.features.views[view]).all()
+    for name, x in inputs.features.extras.items():
+        assert (x == before.features.extras[name]).all()
 
 
 def test_refiner__is_deterministic(refiner):
@@ -81,6 +90,29 @@ def test_refiner__permuting_images_permutes_labels(refiner):
     first, second = refiner.refine(make_inputs()), refiner.refine(make_inputs(order))
     for view in first:
         assert partition(first[view].labels[order]) == partition(second[view].labels)
+
+
+def test_refiner__keeps_uncertainty_or_measures_anew(refiner):
+    inputs = make_inputs()
+    uncertainty = np.linspace(0, 1, inputs.features.num_images, dtype=np.float32)
+    clusters = {v: replace(raw, uncertainty=uncertainty) for v, raw in inputs.clusters.items()}
+    alone = refiner.refine(inputs)
+    for view, part in refiner.refine(replace(inputs, clusters=clusters)).items():
+        own = alone[view].uncertainty
+        np.testing.assert_array_equal(part.uncertainty, uncertainty if own is None else own)
+
+
+def test_refiner__names_its_extras(refiner):
+    if not isinstance(refiner, NeedsExtras):
+        return
+    inputs = make_inputs()
+    assert set(refiner.extras) <= set(inputs.features.extras)
+    bare = replace(inputs, features=replace(inputs.features, extras={}))
+    if refiner.extras:
+        with pytest.raises(UserError, match=refiner.extras[0]):
+            refiner.refine(bare)
+    else:
+        refiner.refine(bare)
 
 
 def test_refiner__outliers_stay_outliers(refiner):
