@@ -63,6 +63,14 @@ def _add_run_keys(uda: Any) -> None:
     # False: the teacher keeps running statistics of its own forward passes (as published); True:
     # they are averaged like the parameters.
     uda.MEAN_TEACHER.EMA_BUFFERS = False
+    # Networks that are trained together, each with a teacher of its own and its own augmentation of
+    # every image. With several the stage "source" trains one network for each of them, and the mean
+    # of the teachers' features is clustered (mutual mean-teaching: 2).
+    uda.MEAN_TEACHER.STUDENTS = 1
+    # Who teaches a student when there are several: average (the mean of all teachers' outputs) or
+    # cross (the teacher of the next student).
+    uda.MEAN_TEACHER.TEACHING = "average"
+    uda.MEAN_TEACHER.WEIGHTS = ()  # files of the second and further students beside MODEL.WEIGHTS
     uda.SOURCE = node()
     # The training recipe of the stages "source" and "supervised": a YAML merged over this config,
     # looked for beside the config file, beside its bases, and in the folders above them.
@@ -110,6 +118,16 @@ def _add_keys_to_fastreid_nodes(cfg: Any, node: type) -> None:
     cfg.MODEL.LOSSES.CENTER = node({"SCALE": 0.005, "LR": 0.5})
     cfg.MODEL.LOSSES.SOFT_CE = node({"SCALE": 1.0})  # these two follow the mean teacher
     cfg.MODEL.LOSSES.SOFT_TRI = node({"SCALE": 1.0})
+    # INCLR's Eq. 7, read in three ways: weighted_ce | weighted_soft | regulariser.
+    cfg.MODEL.LOSSES.INCLR = node({"SCALE": 0.5, "KL_MODE": "weighted_ce"})
+    # The losses that multiply each image by the weight of its label.
+    cfg.MODEL.LOSSES.WEIGHTED = (
+        "CrossEntropyLoss", "SoftCrossEntropyLoss", "SoftTripletLoss", "CenterLoss", "INCLRLoss",
+    )  # fmt: skip
+    # The losses of the views beside "global": their names, their scales in that order, and whether
+    # they are averaged over these views instead of summed. (): the names, the scales of "global".
+    cfg.MODEL.LOSSES.PARTS = node({"NAME": (), "SCALES": (), "MEAN": False})
+    cfg.MODEL.HEADS.DROPOUT = 0.0  # of the features after the neck, before the classifier
     # The views of MultiViewHead beside "global": stripes of the feature map, top to bottom.
     cfg.MODEL.HEADS.PARTS = node()
     cfg.MODEL.HEADS.PARTS.NAMES = ("top", "bottom")
@@ -194,6 +212,7 @@ def check_config(cfg: Any) -> None:
         ("UDA.ITERS_PER_EPOCH", uda.ITERS_PER_EPOCH, 0),
         ("UDA.FREEZE_EPOCHS", uda.FREEZE_EPOCHS, 0),
         ("UDA.SEED", uda.SEED, 0),
+        ("UDA.MEAN_TEACHER.STUDENTS", uda.MEAN_TEACHER.STUDENTS, 1),
         ("SOLVER.MAX_EPOCH", cfg.SOLVER.MAX_EPOCH, 1),
         ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 2),
         ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD, 1),
@@ -226,16 +245,37 @@ def check_config(cfg: Any) -> None:
             "UDA.SOURCE.TARGET_BN is True in the source recipe, but UDA.TARGET is empty; name the "
             "target, or add UDA.SOURCE.OPTS \"['UDA.SOURCE.TARGET_BN', False]\"."
         )
-    _check_step_factors(cfg.SOLVER)
-    if not 0 <= uda.MEAN_TEACHER.EMA_DECAY <= 1:
+    if not 0 <= cfg.MODEL.HEADS.DROPOUT < 1:
         raise UserError(
-            f"UDA.MEAN_TEACHER.EMA_DECAY is {uda.MEAN_TEACHER.EMA_DECAY}, but it must be between 0 "
-            "and 1."
+            f"MODEL.HEADS.DROPOUT is {cfg.MODEL.HEADS.DROPOUT}, but it must be 0 or more and less "
+            "than 1."
         )
+    _check_step_factors(cfg.SOLVER)
+    _check_mean_teacher(cfg)
     build_labeler(cfg)
     if uda.DISTANCE.NAME == "Jaccard" and uda.CLUSTER.EPS is not None and uda.CLUSTER.EPS >= 1:
         raise UserError(
             f"UDA.CLUSTER.EPS is {uda.CLUSTER.EPS}, but Jaccard distances end at 1.0; choose less."
+        )
+
+
+def _check_mean_teacher(cfg: Any) -> None:
+    node = cfg.UDA.MEAN_TEACHER
+    _check_choice("UDA.MEAN_TEACHER.TEACHING", node.TEACHING, ("average", "cross"))
+    if not 0 <= node.EMA_DECAY <= 1:
+        raise UserError(
+            f"UDA.MEAN_TEACHER.EMA_DECAY is {node.EMA_DECAY}, but it must be between 0 and 1."
+        )
+    if node.STUDENTS > 1 and not node.ENABLED:
+        raise UserError(
+            f"UDA.MEAN_TEACHER.STUDENTS is {node.STUDENTS}, but UDA.MEAN_TEACHER.ENABLED is False; "
+            "several networks learn from each other through teachers: enable it, or train one."
+        )
+    if node.WEIGHTS and (not cfg.MODEL.WEIGHTS or len(node.WEIGHTS) != node.STUDENTS - 1):
+        raise UserError(
+            f"UDA.MEAN_TEACHER.WEIGHTS has {len(node.WEIGHTS)} file(s), but it names one for each "
+            f"of UDA.MEAN_TEACHER.STUDENTS ({node.STUDENTS}) but the first, whose file is "
+            "MODEL.WEIGHTS."
         )
 
 

@@ -35,7 +35,7 @@ def load_config(config_file: str, overrides: list[Any] | None = None) -> Any:
     return cfg
 
 
-def source_config(cfg: Any, stage: str) -> Any:
+def source_config(cfg: Any, stage: str, student: int = 0) -> Any:
     """The config of supervised training: the run's config under its recipe.
 
     The recipe (`UDA.SOURCE.CONFIG`, then `UDA.SOURCE.OPTS`) brings solver, losses and augmentation;
@@ -44,6 +44,9 @@ def source_config(cfg: Any, stage: str) -> Any:
     Args:
         cfg: of the run.
         stage: `source` or `supervised`, the subfolder of OUTPUT_DIR.
+        student: of the stage `source`, if there are several: whose network is trained. Network n of
+            S, from 1, goes to `source_<n>` and has the seed S * UDA.SEED + n, which no network of a
+            run with another seed has: 1 and 2 of two networks and UDA.SEED 0.
     """
     recipe = cfg.clone()
     recipe.defrost()
@@ -53,7 +56,12 @@ def source_config(cfg: Any, stage: str) -> Any:
         merge_file(recipe, cfg.UDA.SOURCE.CONFIG)
     merge_list(recipe, cfg.UDA.SOURCE.OPTS, "UDA.SOURCE.OPTS")
     recipe.UDA.MEAN_TEACHER.ENABLED = False  # true labels need no teacher
-    recipe.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, stage)
+    recipe.UDA.MEAN_TEACHER.STUDENTS, recipe.UDA.MEAN_TEACHER.WEIGHTS = 1, ()
+    folder, students = stage, cfg.UDA.MEAN_TEACHER.STUDENTS
+    if stage == "source" and students > 1:
+        folder = f"source_{student + 1}"
+        recipe.UDA.SEED = students * cfg.UDA.SEED + student + 1
+    recipe.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, folder)
     recipe.DATASETS.NAMES = cfg.DATASETS.NAMES if stage == "source" else cfg.UDA.TARGET
     recipe.MODEL.WEIGHTS = ""
     check_config(recipe)

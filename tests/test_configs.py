@@ -47,7 +47,8 @@ def test_config__builds_its_network_and_recipe(path):
         assert recipe.UDA.FREEZE_EPOCHS == 0
         heads = recipe.MODEL.HEADS.clone()
         heads.defrost()
-        heads.PARTS.DETACH = cfg.MODEL.HEADS.PARTS.DETACH  # SECRET's source training alone detaches
+        # Source training may keep local losses out of the backbone (SECRET), and has no dropout.
+        heads.PARTS.DETACH, heads.DROPOUT = cfg.MODEL.HEADS.PARTS.DETACH, cfg.MODEL.HEADS.DROPOUT
         assert heads == cfg.MODEL.HEADS
         assert not any(LOSSES.get(name).needs_teacher for name in recipe.MODEL.LOSSES.NAME)
 

@@ -26,11 +26,15 @@ class PseudoLabeledDataset(Dataset):
     Args:
         images: the images in their fixed order.
         transform: of a PIL image to a float tensor (3, H, W) in [0, 255].
+        draws: S, how often each image is transformed anew; random transforms give S augmentations.
     """
 
-    def __init__(self, images: ImageList, transform: Callable[[Any], torch.Tensor]) -> None:
+    def __init__(
+        self, images: ImageList, transform: Callable[[Any], torch.Tensor], draws: int = 1
+    ) -> None:
         self.images = images
         self.transform = transform
+        self.draws = draws
         self._targets = np.zeros((0, len(images)), dtype=np.int64)
         self._weights = np.zeros(len(images), dtype=np.float32)
         self._trained = np.zeros(len(images), dtype=bool)
@@ -72,16 +76,17 @@ class PseudoLabeledDataset(Dataset):
                 same in whichever worker process it happens.
 
         Returns:
-            `images` (3, H, W), `img_paths`, `camids` (-1 if unknown), `indices`, and for a labelled
-            image `targets` (one label, or one per view) and `weights`.
+            `images` (3, H, W), or (S, 3, H, W) with S > 1 draws, `img_paths`, `camids` (-1 if
+            unknown), `indices`, and for a labelled image `targets` (one label, or one per view) and
+            `weights`.
         """
         index, seed = index if isinstance(index, tuple) else (index, None)
         image = load_image(self.images.paths[index])
         with seeded(seed):
-            pixels = self.transform(image)
+            pixels = [self.transform(image) for _ in range(self.draws)]
         cameras = self.images.camera_ids
         sample = {
-            "images": pixels,
+            "images": pixels[0] if self.draws == 1 else torch.stack(pixels),
             "camids": -1 if cameras is None else int(cameras[index]),
             "img_paths": self.images.paths[index],
             "indices": index,

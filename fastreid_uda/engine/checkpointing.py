@@ -42,18 +42,21 @@ class WeightsLoader(Checkpointer):
 
     Attributes:
         random_views: after loading, the views whose layers the file does not have.
+        networks: after loading, how many networks the file has.
     """
 
     def __init__(self, network: nn.Module, path: str, number: int = 0) -> None:
         super().__init__(network)
         self.path, self.number = path, number
         self.random_views: set[str] = set()
+        self.networks = 1
 
     def _load_model(self, checkpoint: Any) -> Any:
         if not isinstance(checkpoint, dict) or "model" not in checkpoint:
             # A plain state dict, as torchvision and many repositories save it.
             checkpoint = {"model": checkpoint}
         own = self.model.state_dict()
+        self.networks = max(1, len(teachers_in(checkpoint["model"])))
         loaded = one_network(checkpoint["model"], self.number)
         for name in list(loaded):
             fits = name in own and own[name].shape == loaded[name].shape
@@ -73,24 +76,35 @@ class WeightsLoader(Checkpointer):
         return super()._load_model(checkpoint)
 
 
-def load_weights(model: nn.Module, path: str, tested: Sequence[str] = ()) -> None:
-    """Load the network of another run into a model, whatever its number of classes.
+def load_weights(model: nn.Module, paths: Sequence[str], tested: Sequence[str] = ()) -> None:
+    """Load the networks of other runs into the students of a model, and copy them to the teachers.
 
     Args:
-        model: to load into.
-        path: of the file.
-        tested: views that the file must have; others may stay random, with a warning.
+        model: to load into; the number of classes may be another.
+        paths: of the files: one for each student, or a single one for all, from which student n
+            takes teacher n if it has several.
+        tested: views that the files must have; others may stay random, with a warning.
 
     Raises:
-        UserError: the file is damaged, of another architecture, or without a tested view.
+        UserError: a file is damaged, of another architecture, or without a tested view.
     """
-    random_views: set[str] = set()
     for number, student in enumerate(model.students):
+        path = paths[min(number, len(paths) - 1)]
         loader = WeightsLoader(student, path, number)
         loader.load(path, checkpointables=[])
-        random_views |= loader.random_views
+        if number and len(paths) == 1 and loader.networks == 1:
+            logger.warning(
+                "%s has one network, and all students start from it; name others in "
+                "UDA.MEAN_TEACHER.WEIGHTS.", path,
+            )  # fmt: skip
+        _check_views(model.views, loader, tested)
     model.copy_to_teachers()
-    missing = [view for view in model.views if view in random_views]
+
+
+def _check_views(views: Sequence[str], loader: WeightsLoader, tested: Sequence[str]) -> None:
+    """Refuse a file without a tested view; warn of other views that it does not have."""
+    path, random_views = loader.path, loader.random_views
+    missing = [view for view in views if view in random_views]
     if random_views & set(tested):
         raise UserError(
             f"{path} does not have the layers of the view(s) {', '.join(missing)} that the config "
@@ -134,7 +148,7 @@ def one_network(state: Mapping[str, torch.Tensor], number: int = 0) -> dict[str,
         number: which teacher, modulo their number.
     """
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    teachers = sorted({name.split(".")[1] for name in state if name.startswith("teachers.")})
+    teachers = teachers_in(state)
     if not teachers:
         return state
     prefix = f"teachers.{teachers[number % len(teachers)]}."
@@ -143,6 +157,12 @@ def one_network(state: Mapping[str, torch.Tensor], number: int = 0) -> dict[str,
         for name, tensor in state.items()
         if name.startswith(prefix)
     }
+
+
+def teachers_in(state: Mapping[str, torch.Tensor]) -> list[str]:
+    """The numbers of the teachers of a state, as its names have them, from "0"."""
+    names = (name.removeprefix("module.") for name in state)
+    return sorted({name.split(".")[1] for name in names if name.startswith("teachers.")}, key=int)
 
 
 def save_checkpoint(path: str, state: Mapping[str, Any]) -> None:

@@ -19,8 +19,10 @@ from ..data.build import load_dataset, load_test_set
 from ..data.samplers.batch_samplers import SAMPLERS
 from ..errors import UserError
 from ..evaluation.distances import METRICS
+from ..labeling.refiners.base import STUDENT
 from ..modeling.heads.pseudo_label_head import check_head
 from ..modeling.losses import LOSSES
+from ..modeling.meta_arch.uda_baseline import build_losses, losses_of
 from .learning_rate import EPOCH_SCHEDULE
 
 SCHEDULES = (EPOCH_SCHEDULE, "MultiStepLR", "CosineAnnealingLR")
@@ -39,11 +41,12 @@ def check_run(cfg: Any, eval_only: bool) -> None:
         _check_names(stage_cfg)
         _check_losses(stage_cfg, stage)
     if "adapt" in cfg.UDA.STAGES and not eval_only:
-        build_labeler(cfg).check_views(view_names(cfg))
+        _check_labeler(cfg)
     if cfg.TEST.PRECISE_BN.ENABLED:
         raise UserError("TEST.PRECISE_BN.ENABLED is True, which is not supported; set it to False.")
     for key, path in (
         ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS),
+        *(("UDA.MEAN_TEACHER.WEIGHTS", path) for path in cfg.UDA.MEAN_TEACHER.WEIGHTS),
         ("MODEL.BACKBONE.PRETRAIN_PATH", cfg.MODEL.BACKBONE.PRETRAIN_PATH),
     ):
         if path and not os.path.isfile(path):
@@ -64,6 +67,8 @@ def _check_names(cfg: Any) -> None:
         ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY._obj_map),
         ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, REID_HEADS_REGISTRY._obj_map),
         ("MODEL.LOSSES.NAME", cfg.MODEL.LOSSES.NAME, LOSSES),
+        ("MODEL.LOSSES.PARTS.NAME", cfg.MODEL.LOSSES.PARTS.NAME, LOSSES),
+        ("MODEL.LOSSES.WEIGHTED", cfg.MODEL.LOSSES.WEIGHTED, LOSSES),
         ("SOLVER.OPT", cfg.SOLVER.OPT, optimizers),
         ("SOLVER.SCHED", cfg.SOLVER.SCHED, [s for s in SCHEDULES if s == EPOCH_SCHEDULE
                                             or hasattr(lr_scheduler, s)]),
@@ -91,15 +96,35 @@ def _check_views(cfg: Any) -> None:
     _check_known("TEST.VIEWS", cfg.TEST.VIEWS, view_names(cfg))
 
 
+def _check_labeler(cfg: Any) -> None:
+    """The network gives the views and the extras that the refiners ask for."""
+    labeler = build_labeler(cfg)
+    labeler.check_views(view_names(cfg))
+    for refiner in labeler.refiners if not cfg.UDA.MEAN_TEACHER.ENABLED else ():
+        if STUDENT in getattr(refiner, "extras", ()):
+            key = getattr(refiner, "extras_key", "UDA.REFINERS")
+            raise UserError(
+                f"{type(refiner).__name__} compares the features of student and teacher, but "
+                f"UDA.MEAN_TEACHER.ENABLED is False; enable it, or change {key}."
+            )
+
+
 def view_names(cfg: Any) -> tuple[str, ...]:
     """The views of the network that a config describes, the global one first."""
     return REID_HEADS_REGISTRY.get(cfg.MODEL.HEADS.NAME).view_names(cfg)
 
 
 def _check_losses(cfg: Any, stage: str) -> None:
-    """Losses that learn from a teacher have one."""
-    for name in cfg.MODEL.LOSSES.NAME:
-        loss: Any = LOSSES.get(name)
+    """The losses can be built; those with a teacher have one, those with weights use them."""
+    for name in cfg.MODEL.LOSSES.WEIGHTED:
+        weighted: Any = LOSSES.get(name)
+        if not weighted.uses_weights:
+            raise UserError(
+                f"MODEL.LOSSES.WEIGHTED has {name}, which knows no weights of images; remove it."
+            )
+    wanted = [losses_of(view, cfg.MODEL.LOSSES) for view in ("global", "a part")]
+    losses = [build_losses(names, cfg.MODEL.LOSSES) for names in wanted]
+    for name, loss in (item for group in losses for item in group.items()):
         if loss.needs_teacher and not cfg.UDA.MEAN_TEACHER.ENABLED:
             where = "UDA.MEAN_TEACHER.ENABLED is False" if stage == "adapt" else (
                 f"stage '{stage}' has no teacher")  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,16 @@ def progress_bar(items: Iterable, title: str, total: int) -> Any:
     return tqdm(items, desc=title, total=total, leave=False, disable=hidden, dynamic_ncols=True)
 
 
-def extract_features(model: torch.nn.Module, loader: Any, images: ImageList) -> FeatureSet:
+def extract_features(
+    model: torch.nn.Module, loader: Any, images: ImageList, extras: Sequence[str] = ()
+) -> FeatureSet:
     """The features of all images, in eval mode and without augmentation.
 
     Args:
-        model: gives a dict view -> (B, D).
+        model: gives a dict name -> (B, D) for the names of its views, and of the extras it has.
         loader: all images in the order of the list, a contiguous share per process.
         images: the list.
+        extras: names of what else a refiner asks for, e.g. `student/global`.
 
     Returns:
         The same feature set on every process.
@@ -53,13 +56,19 @@ def extract_features(model: torch.nn.Module, loader: Any, images: ImageList) -> 
         UserError: features are not finite; names the first images.
     """
     parts: list[dict[str, np.ndarray]] = []
+    names = [*model.views, *extras]
     with inference_context(model), torch.no_grad():
         for batch in ProgressLoader(loader, "features"):
-            parts.append({view: x.float().cpu().numpy() for view, x in model(batch).items()})
-    own = {view: np.concatenate([part[view] for part in parts]) for view in parts[0]}
+            outputs = model(batch, names)
+            parts.append({name: outputs[name].float().cpu().numpy() for name in names})
+    own = {name: np.concatenate([part[name] for part in parts]) for name in names}
     shares = comm.all_gather(own) if comm.get_world_size() > 1 else [own]
-    views = {view: np.concatenate([share[view] for share in shares]) for view in own}
-    features = FeatureSet(views, images.camera_ids)
+    arrays = {name: np.concatenate([share[name] for share in shares]) for name in names}
+    features = FeatureSet(
+        {view: arrays[view] for view in model.views},
+        images.camera_ids,
+        extras={name: arrays[name] for name in extras},
+    )
     if features.num_images != len(images):
         raise RuntimeError(f"{features.num_images} features for {len(images)} images.")
     return features

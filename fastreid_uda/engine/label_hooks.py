@@ -52,7 +52,7 @@ class TrueLabelHook(HookBase):
 class PseudoLabelHook(HookBase):
     """Runs one labeling before the first epoch of every round.
 
-    The only reader of true identities is `_describe`, which reports scores.
+    True identities are read by `_describe` and `_write_labels` alone, which report.
 
     Args:
         labeler: features -> labels.
@@ -72,7 +72,9 @@ class PseudoLabelHook(HookBase):
         if self._loader is None:
             self._loader = build_extraction_loader(trainer.images, self._cfg)
         start = time.perf_counter()
-        features = extract_features(trainer.model, self._loader, trainer.images)
+        features = extract_features(
+            trainer.model, self._loader, trainer.images, self._labeler.extras
+        )
         extraction_seconds = time.perf_counter() - start
         if self._labeler.non_finite == "raise":
             check_finite(features, trainer.images)
@@ -167,4 +169,5 @@ class PseudoLabelHook(HookBase):
             names = "\n".join(self.trainer.images.paths) + "\n"
             file.write(names.encode("utf-8", "surrogateescape"))
         with atomic_write(os.path.join(folder, f"round_{self.trainer.round:03d}.npz")) as file:
-            np.savez_compressed(file, **labeling_to_arrays(labeling))  # type: ignore[arg-type]
+            arrays = labeling_to_arrays(labeling, self.trainer.images.identities)
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

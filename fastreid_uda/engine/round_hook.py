@@ -6,6 +6,7 @@ from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 
 from .checkpointing import BEST, FINAL, LAST
+from .summary import best_teacher
 
 
 class RoundHook(HookBase):
@@ -45,8 +46,8 @@ class RoundHook(HookBase):
         """Add the finished round to the trainer's records."""
         trainer = self.trainer
         record = {"round": trainer.round, **trainer.memory.pop("round", {}), **scores}
-        earlier = [r["mAP"] for r in trainer.records if "mAP" in r]
+        earlier = max((best_teacher(r)[0] for r in trainer.records), default=-1.0)
         trainer.records.append(record)
-        if "mAP" in scores and scores["mAP"] > max(earlier, default=-1.0):
+        if best_teacher(record)[0] > earlier:
             trainer.save(BEST)
         trainer.on_round_end(trainer.records)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FREE_TO_CHANGE = ("OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "TEST.", "UDA.STAGES", "UDA.METHOD",
-                  "SOLVER.CHECKPOINT_PERIOD", "MODEL.WEIGHTS")  # fmt: skip
+                  "SOLVER.CHECKPOINT_PERIOD", "MODEL.WEIGHTS",
+                  "UDA.MEAN_TEACHER.WEIGHTS")  # fmt: skip
 """Keys that do not change what a resumed run trains."""
 
 

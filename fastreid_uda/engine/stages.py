@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 from fastreid.utils import comm
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def evaluate_only(cfg: Any) -> dict[str, float]:
     """Scores of the network in MODEL.WEIGHTS on DATASETS.TESTS, in per cent."""
-    return _scores_of(cfg, cfg.MODEL.WEIGHTS)
+    return _scores_of(cfg, network_files(cfg))
 
 
 def run_stages(cfg: Any, resume: bool) -> dict[str, Any]:
@@ -52,15 +53,19 @@ def run_stages(cfg: Any, resume: bool) -> dict[str, Any]:
     elif "adapt" in cfg.UDA.STAGES:
         # Before the source stage: a run killed there must not find an older adaptation to resume.
         _set_earlier_run_aside(cfg.OUTPUT_DIR, resume)
-    weights = cfg.MODEL.WEIGHTS
+    weights = network_files(cfg)
     for stage in cfg.UDA.STAGES:
         if stage == "source" and not cfg.MODEL.WEIGHTS:
-            weights = _train_supervised(source_config(cfg, stage), stage, resume)
+            weights = [
+                _train_supervised(source_config(cfg, stage, student), stage, resume)
+                for student in range(cfg.UDA.MEAN_TEACHER.STUDENTS)
+            ]
         elif stage == "adapt":
             _adapt(_start_from(cfg, weights), summary, resume)
         elif stage == "supervised":
-            final = _train_supervised(source_config(cfg, stage), stage, resume)
-            _update(summary, supervised=_scores_of(cfg, final))
+            recipe = source_config(cfg, stage)
+            final = _train_supervised(recipe, stage, resume)
+            _update(summary, supervised=_scores_of(recipe, [final]))
     if "adapt" not in cfg.UDA.STAGES and weights:
         _update(summary, direct_transfer=_scores_of(cfg, weights))
     table = results_table(summary.content)
@@ -120,7 +125,7 @@ def _adapt(cfg: Any, summary: RunSummary, resume: bool) -> None:
         _update(summary, direct_transfer=trainer.memory["direct_transfer"])
     else:
         if cfg.MODEL.WEIGHTS:
-            load_weights(trainer.model, cfg.MODEL.WEIGHTS)
+            load_weights(trainer.model, network_files(cfg))
         direct_transfer = UDATrainer.evaluate(cfg, trainer.model)
         trainer.memory["direct_transfer"] = direct_transfer
         _update(summary, direct_transfer=direct_transfer)
@@ -132,19 +137,24 @@ def _adapt(cfg: Any, summary: RunSummary, resume: bool) -> None:
         logger.info("Rounds:\n%s", rounds_table(trainer.records))
 
 
-def _start_from(cfg: Any, weights: str) -> Any:
-    """The config with the network to start from, which makes ImageNet weights superfluous."""
+def network_files(cfg: Any) -> list[str]:
+    """The files that a config starts from, one per student or one for all; [] for none."""
+    return [cfg.MODEL.WEIGHTS, *cfg.UDA.MEAN_TEACHER.WEIGHTS] if cfg.MODEL.WEIGHTS else []
+
+
+def _start_from(cfg: Any, weights: Sequence[str]) -> Any:
+    """The config with the networks to start from, which make ImageNet weights superfluous."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.WEIGHTS = weights
     if weights:
+        cfg.MODEL.WEIGHTS, cfg.UDA.MEAN_TEACHER.WEIGHTS = weights[0], tuple(weights[1:])
         cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.freeze()
     return cfg
 
 
-def _scores_of(cfg: Any, weights: str) -> dict[str, float]:
-    """Scores of a saved network."""
+def _scores_of(cfg: Any, weights: Sequence[str]) -> dict[str, float]:
+    """Scores of saved networks."""
     cfg = _start_from(cfg, weights)
     model = UDATrainer.build_model(cfg)
     load_weights(model, weights, tested=cfg.TEST.VIEWS)

@@ -14,6 +14,26 @@ from ..files import atomic_write
 SCORES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
 
 
+def teacher_prefix(number: int) -> str:
+    """What the names of a teacher's scores begin with; nothing for the first, which is 1."""
+    return "" if number == 1 else f"teacher_{number}/"
+
+
+def scores_by_teacher(record: dict[str, Any]) -> list[dict[str, float]]:
+    """The scores of each teacher under their plain names; empty if nothing was tested."""
+    teachers: list[dict[str, float]] = []
+    while f"{(prefix := teacher_prefix(len(teachers) + 1))}mAP" in record:
+        own = {name: record[prefix + name] for name in SCORES if prefix + name in record}
+        teachers.append(own)
+    return teachers
+
+
+def best_teacher(record: dict[str, Any]) -> tuple[float, int]:
+    """The highest mAP of a record and the number of its teacher, from 1; -1.0 without a test."""
+    maps = [scores["mAP"] for scores in scores_by_teacher(record)]
+    return (max(maps), maps.index(max(maps)) + 1) if maps else (-1.0, 1)
+
+
 class RunSummary:
     """What a run found, written to a file after every change.
 
@@ -44,12 +64,13 @@ class RunSummary:
     def set_rounds(self, records: list[dict[str, Any]]) -> None:
         """Set the rounds, the last one, and the best one by the labelled test set."""
         scored = [record for record in records if "mAP" in record]
-        best = max(scored, key=lambda record: record["mAP"], default=None)
-        self.update(
-            rounds=records,
-            last=records[-1] if records else {},
-            best={**best, "selected_by": "target test mAP"} if best else {},
-        )
+        best = max(scored, key=lambda record: best_teacher(record)[0], default={})
+        if best:
+            teachers, chosen = scores_by_teacher(best), best_teacher(best)[1]
+            best = {k: v for k, v in best.items() if not k.startswith("teacher_")}
+            best |= teachers[chosen - 1] | {"selected_by": "target test mAP"}
+            best |= {"teacher": chosen} if len(teachers) > 1 else {}
+        self.update(rounds=records, last=records[-1] if records else {}, best=best)
 
 
 def rounds_table(records: list[dict[str, Any]]) -> str:
@@ -67,12 +88,17 @@ def rounds_table(records: list[dict[str, Any]]) -> str:
                 "pair F1": _rounded(quality.get("pair_f1"), 3),
                 "stability": _rounded(quality.get("stability_ari"), 3),
                 **_consistency(quality),
-                "mAP": _rounded(record.get("mAP"), 1),
-                "Rank-1": _rounded(record.get("Rank-1"), 1),
+                "mAP": _of_teachers(record, "mAP"),
+                "Rank-1": _of_teachers(record, "Rank-1"),
                 "seconds": _rounded(sum(record.get("seconds", {}).values()), 1),
             }
         )
     return tabulate(rows, headers="keys", tablefmt="simple_outline", missingval="-")
+
+
+def _of_teachers(record: dict[str, Any], score: str) -> str | None:
+    """A score of all teachers."""
+    return " / ".join(f"{own[score]:.1f}" for own in scores_by_teacher(record)) or None
 
 
 def _consistency(quality: dict[str, float]) -> dict[str, str]:
@@ -97,10 +123,12 @@ def results_table(summary: dict[str, Any]) -> str:
         ("best round, chosen with target test labels", best),
         ("supervised with target labels (upper bound)", summary.get("supervised")),
     ):
-        if not scores or "mAP" not in scores:
+        if scores is best and best.get("round") == last.get("round"):
             continue
-        if scores is not best or best.get("round") != last.get("round"):
-            rows.append([title, *(_rounded(scores.get(name), 1) for name in SCORES)])
+        teachers = scores_by_teacher(scores or {})
+        for number, own in enumerate(teachers, start=1):
+            whose = f", teacher {number}" if len(teachers) > 1 else ""
+            rows.append([title + whose, *(_rounded(own.get(name), 1) for name in SCORES)])
     if not rows:
         return ""
     return tabulate(

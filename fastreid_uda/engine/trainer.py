@@ -39,6 +39,7 @@ from .mean_teacher_hook import MeanTeacherHook
 from .round_hook import RoundHook
 from .run_state import resume_run, save_run
 from .seeding import derive_seed, seed_all_generators
+from .summary import teacher_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,10 @@ class UDATrainer(DefaultTrainer):
         seed_all_generators(derive_seed(cfg.UDA.SEED, stage, "model"))
         self.model = self.build_model(cfg)
         self.model.train()
-        self.dataset = PseudoLabeledDataset(images, build_transforms(cfg, is_train=True))
+        # Every student sees an augmentation of its own.
+        self.dataset = PseudoLabeledDataset(
+            images, build_transforms(cfg, is_train=True), draws=len(self.model.students)
+        )
         self.start_epoch = self.epoch = 0
         self.max_epoch = num_rounds * self.epochs_per_round
         self.iter = self.start_iter = self.round_start_iter = 0
@@ -326,19 +330,28 @@ class UDATrainer(DefaultTrainer):
     def evaluate(cls, cfg: Any, model: nn.Module) -> dict[str, float]:
         """Scores in per cent on `DATASETS.TESTS`, flat: "mAP", "Rank-1", ...; empty without tests.
 
-        With several test sets the names are "<data set>/mAP", and "mAP" is that of the first.
+        With several test sets the names are "<data set>/mAP", and "mAP" is that of the first. Of
+        several teachers each is tested by itself, and the names of all but the first begin with
+        "teacher_2/", "teacher_3/", ...
         """
-        if not cfg.DATASETS.TESTS:
-            return {}
-        tested = EvaluatedNetwork(model, cfg.TEST.VIEWS, cfg.TEST.ETA)
+        scores: dict[str, float] = {}
+        for number, network in enumerate(model.tested if cfg.DATASETS.TESTS else (), start=1):
+            prefix = teacher_prefix(number)
+            own = cls._evaluate_one(cfg, network)
+            scores |= {prefix + name: value for name, value in own.items()}
+            if own:
+                shown = ", ".join(f"{name} {own[name]:.2f}" for name in ("mAP", "Rank-1", "mINP"))
+                logger.info("Scores on %s: %s%s.", cfg.DATASETS.TESTS[0], prefix, shown)
+        return scores
+
+    @classmethod
+    def _evaluate_one(cls, cfg: Any, network: nn.Module) -> dict[str, float]:
+        tested = EvaluatedNetwork(network, cfg.TEST.VIEWS, cfg.TEST.ETA)
         results = flatten_results_dict(cls.test(cfg, tested))
         scores = {name: float(value) for name, value in results.items()}
         if len(cfg.DATASETS.TESTS) > 1:
             first = f"{cfg.DATASETS.TESTS[0]}/"
             scores |= {k.removeprefix(first): v for k, v in scores.items() if k.startswith(first)}
-        if scores:
-            shown = ", ".join(f"{name} {scores[name]:.2f}" for name in ("mAP", "Rank-1", "mINP"))
-            logger.info("Scores on %s: %s.", cfg.DATASETS.TESTS[0], shown)
         return scores
 
     def build_writers(self) -> list[Any]:

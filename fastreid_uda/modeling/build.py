@@ -21,25 +21,31 @@ def build_network(cfg: Any) -> nn.Module:
     Raises:
         UserError: the parts do not fit, or the ImageNet weights are not to be had.
     """
-    network = _build_plain(cfg)
+    node = cfg.UDA.MEAN_TEACHER
+    if not node.ENABLED:
+        return _build_plain(cfg)
+    return MeanTeacher(
+        [_build_plain(cfg) for _ in range(node.STUDENTS)],
+        ema_decay=node.EMA_DECAY,
+        ema_warmup=node.EMA_WARMUP,
+        ema_buffers=node.EMA_BUFFERS,
+        teaching=node.TEACHING,
+    )
+
+
+def _build_plain(cfg: Any) -> UDABaseline:
+    """A network alone, with ImageNet weights if `MODEL.BACKBONE.PRETRAIN` says so."""
+    network = _build_by_fastreid(cfg)
     if not isinstance(network, UDABaseline):
         raise UserError(
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, which cannot take new "
             "classes in each round; set it to UDABaseline."
         )
-    node = cfg.UDA.MEAN_TEACHER
-    if not node.ENABLED:
-        return network
-    return MeanTeacher(
-        [network],
-        ema_decay=node.EMA_DECAY,
-        ema_warmup=node.EMA_WARMUP,
-        ema_buffers=node.EMA_BUFFERS,
-    )
+    return network
 
 
-def _build_plain(cfg: Any) -> nn.Module:
-    """The network alone, with ImageNet weights if `MODEL.BACKBONE.PRETRAIN` says so."""
+def _build_by_fastreid(cfg: Any) -> nn.Module:
+    """fast-reid's network of the config, with errors that name the keys."""
     logging.getLogger("fastreid").debug("Building %s.", cfg.MODEL.META_ARCHITECTURE)
     backbone = cfg.MODEL.BACKBONE
     try:

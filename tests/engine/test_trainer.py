@@ -6,60 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-import fastreid_uda.plugin  # noqa: F401
-from fastreid_uda.config import build_labeler
 from fastreid_uda.config_loading import load_config
-from fastreid_uda.data.build import load_training_images
 from fastreid_uda.engine import label_hooks
 from fastreid_uda.engine.checkpointing import load_checkpoint, load_weights, save_checkpoint
 from fastreid_uda.engine.checks import check_run
-from fastreid_uda.engine.label_hooks import PseudoLabelHook, TrueLabelHook
+from fastreid_uda.engine.label_hooks import PseudoLabelHook
 from fastreid_uda.engine.target_statistics_hook import TargetStatisticsHook
-from fastreid_uda.engine.trainer import UDATrainer
 from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.pipeline import LabelingCollapse
-from tests.helpers import ROOT, TINY, write_market
-
-
-@pytest.fixture
-def market(tmp_path, monkeypatch):
-    write_market(tmp_path / "data")
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "data"))
-    return tmp_path
-
-
-def make_trainer(folder, *overrides, supervised=False, rounds=2, method="msplr"):
-    defaults = ["OUTPUT_DIR", str(folder / "out"), "MODEL.DEVICE", "cpu", "TEST.EVAL_PERIOD", "0",
-                "SOLVER.MAX_EPOCH", "2"]  # fmt: skip
-    path = str(ROOT / f"configs/Synthetic/{method}.yml")
-    cfg = load_config(path, [*TINY, *defaults, *overrides])
-    images = load_training_images(("Market1501",), cfg)
-    hook = TrueLabelHook() if supervised else PseudoLabelHook(build_labeler(cfg), cfg)
-    return UDATrainer(
-        cfg, images, stage="test", label_hook=hook, num_rounds=1 if supervised else rounds
-    )
-
-
-def state_of(trainer):
-    return {key: value.clone() for key, value in trainer.model.state_dict().items()}
-
-
-def train_until(trainer, epoch):
-    """Train, and stop as if killed once the checkpoint of an epoch is written."""
-    save = trainer.save
-
-    def save_and_stop(name):
-        save(name)
-        if name == "model_last.pth" and trainer.epoch == epoch:
-            raise InterruptedError
-
-    trainer.save = save_and_stop
-    with pytest.raises(InterruptedError):
-        trainer.train()
-
-
-def differing(first, second):
-    return [key for key in second if key not in first or not torch.equal(first[key], second[key])]
+from tests.engine.training import differing, make_trainer, state_of, train_until
+from tests.helpers import ROOT, TINY
 
 
 def test_supervised__every_trained_tensor_moves(market):
@@ -240,12 +196,12 @@ def test_load_weights__other_classes_fit_other_networks_do_not(market, tmp_path)
     trainer.train()
     path = str(market / "out/model_final.pth")
     other = make_trainer(market)
-    load_weights(other.model, path)
+    load_weights(other.model, [path])
     assert differing(trainer.model.backbone.state_dict(), other.model.backbone.state_dict()) == []
     network = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.BACKBONE.DEPTH", "18x",
                "MODEL.BACKBONE.FEAT_DIM", "512"]  # fmt: skip
     with pytest.raises(UserError, match="of another architecture"):
-        load_weights(make_trainer(market, *network).model, path)
+        load_weights(make_trainer(market, *network).model, [path])
 
 
 @pytest.mark.parametrize(
@@ -279,100 +235,6 @@ def test_checkpoint__failing_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["c.pth"]
 
 
-def test_mean_teacher__moves_by_the_rule_with_the_step_of_the_run(market, monkeypatch):
-    trainer = make_trainer(market, "SOLVER.MAX_EPOCH", "1", method="secret")
-    steps = []
-    update = type(trainer.model).update_teachers
-
-    def spy(model, step):
-        (student,), (teacher,) = model.students, model.teachers
-        old = {name: p.clone() for name, p in teacher.named_parameters()}
-        update(model, step)
-        steps.append(step)
-        a = min(1 - 1 / (step + 1), 0.9)
-        new = dict(student.named_parameters())
-        for name, parameter in teacher.named_parameters():
-            torch.testing.assert_close(parameter, a * old[name] + (1 - a) * new[name].detach())
-
-    monkeypatch.setattr(type(trainer.model), "update_teachers", spy)
-    trainer.train()
-    assert steps == [0, 1, 2, 3]  # two rounds of two iterations: the second round goes on counting
-    (student,), (teacher,) = trainer.model.students, trainer.model.teachers
-    assert differing(student.heads.state_dict(), teacher.heads.state_dict())
-    assert list(trainer.labels) == ["global", "top", "bottom"]
-
-
-def test_mean_teacher__both_classifiers_start_from_the_centroids(market, monkeypatch):
-    trainer = make_trainer(market, rounds=1, method="secret")
-    seen = []
-    wrap = trainer.wrap_model
-
-    def spy():
-        networks = [*trainer.model.students, *trainer.model.teachers]
-        seen.extend({v: w.detach().clone() for v, w in n.classifiers().items()} for n in networks)
-        wrap()
-
-    monkeypatch.setattr(trainer, "wrap_model", spy)
-    trainer.train()
-    assert len(seen) == 2
-    for classifiers in seen:
-        for view, labels in trainer.labels.items():
-            assert (classifiers[view].numpy() == labels.centroids).all()
-
-
-def test_mean_teacher__optimizer_has_the_student_alone(market):
-    trainer = make_trainer(market, "SOLVER.HEADS_LR_FACTOR", "2.0", rounds=1, method="secret")
-    trainer.train()
-    groups = trainer.optimizer.param_groups
-    optimized = {id(p) for group in groups for p in group["params"]}
-    (student,), (teacher,) = trainer.model.students, trainer.model.teachers
-    assert optimized == {id(p) for p in student.parameters() if p.requires_grad}
-    assert not optimized & {id(p) for p in teacher.parameters()}
-    rates = {id(g["params"][0]): g["lr"] for g in groups}
-    head = rates[id(student.heads.weight)]
-    assert head == 2 * rates[id(next(student.backbone.parameters()))]
-
-
-@pytest.mark.parametrize("stop_after", [0, 1, 2])
-def test_mean_teacher__resume_repeats_bit_for_bit(market, stop_after):
-    overrides = ["UDA.CLUSTER.EPS", "None", "UDA.CLUSTER.RHO.FRACTION", "0.1"]
-    arguments = {"method": "secret"}
-    whole = make_trainer(market, *overrides, "OUTPUT_DIR", str(market / "whole"), **arguments)
-    whole.train()
-    train_until(make_trainer(market, *overrides, **arguments), stop_after)
-    second = make_trainer(market, *overrides, **arguments)
-    assert second.resume()
-    second.train()
-    assert differing(whole.model.state_dict(), second.model.state_dict()) == []
-    for view, labels in whole.labels.items():
-        assert (labels.labels == second.labels[view].labels).all()
-    assert [r["quality"]["top/eps"] for r in whole.records] == [
-        r["quality"]["top/eps"] for r in second.records
-    ]
-
-
-def test_mean_teacher__checkpoint_gives_the_teacher_to_any_network(market):
-    trainer = make_trainer(market, rounds=1, method="secret")
-    trainer.train()
-    path = str(market / "out/model_final.pth")
-    teacher = trainer.model.teachers[0]
-    pair = make_trainer(market, method="secret").model
-    load_weights(pair, path)
-    single = make_trainer(market, method="baseline").model
-    load_weights(single, path)
-    for network in (pair.students[0], pair.teachers[0], single):
-        for name, tensor in network.backbone.state_dict().items():
-            assert torch.equal(tensor, teacher.backbone.state_dict()[name]), name
-    assert torch.equal(single.heads.bottleneck[0].weight, teacher.heads.bottleneck[0].weight)
-
-
-def test_mean_teacher__resume_with_other_views_is_refused(market):
-    make_trainer(market, rounds=1, method="secret").train()
-    names = ["MODEL.HEADS.PARTS.NAMES", "('bottom', 'top')"]
-    with pytest.raises(UserError, match=r"views global, top, bottom, but .* global, bottom, top"):
-        make_trainer(market, *names, method="secret").resume()
-
-
 @pytest.mark.parametrize(
     "overrides,tested,missing",
     [
@@ -389,17 +251,17 @@ def test_load_weights__tested_views_must_be_in_the_file(market, overrides, teste
     model = make_trainer(market, *overrides, method="secret").model
     path = str(market / "out/model_final.pth")
     if missing is None:
-        load_weights(model, path, tested)
+        load_weights(model, [path], tested)
     else:
         with pytest.raises(UserError, match=rf"layers of the view\(s\) {missing} that"):
-            load_weights(model, path, tested)
+            load_weights(model, [path], tested)
 
 
 def test_load_weights__views_at_random_are_named(market, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("fastreid_uda"), "propagate", True)
     make_trainer(market, rounds=1, method="baseline").train()
     path = str(market / "out/model_final.pth")
-    load_weights(make_trainer(market, method="secret").model, path)
+    load_weights(make_trainer(market, method="secret").model, [path])
     assert "view(s) top, bottom: they start at random" in caplog.text
 
 

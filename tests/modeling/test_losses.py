@@ -80,6 +80,7 @@ def test_every_loss__is_finite_with_one_class_in_the_batch(name):
 
 def test_losses__that_need_a_teacher_say_so_and_the_others_ignore_it():
     assert [name for name in LOSSES if LOSSES.get(name).needs_teacher] == [
+        "INCLRLoss",
         "SoftCrossEntropyLoss",
         "SoftTripletLoss",
     ]
@@ -91,6 +92,26 @@ def test_losses__that_need_a_teacher_say_so_and_the_others_ignore_it():
             if name == "CenterLoss":
                 loss.reset(4, 6)
             assert torch.equal(loss(outputs, targets), loss(outputs, targets, None, {}))
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_loss__says_whether_it_uses_weights(name):
+    torch.manual_seed(0)
+    loss, targets = LOSSES.build(name), torch.arange(8) // 2
+    if name == "CenterLoss":
+        loss.reset(4, 6)
+    outputs, teacher = (
+        {
+            "features": torch.randn(8, 6),
+            "cls_outputs": torch.randn(8, 4),
+            "pred_class_logits": torch.randn(8, 4),
+        }
+        for _ in range(2)
+    )
+    plain = loss(outputs, targets, None, teacher)
+    half = loss(outputs, targets, torch.full((8,), 0.5), teacher)
+    expected = plain / 2 if loss.uses_weights else plain
+    assert float(half) == pytest.approx(float(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))

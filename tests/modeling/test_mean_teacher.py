@@ -2,13 +2,11 @@ import copy
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 import fastreid_uda.plugin  # noqa: F401
 from fastreid_uda.config_loading import load_config
 from fastreid_uda.errors import UserError
 from fastreid_uda.modeling.build import build_network
-from fastreid_uda.modeling.meta_arch.mean_teacher import MeanTeacher, mean_features
 from tests.helpers import ROOT, TINY
 from tests.modeling.test_multi_view_head import make_batch
 
@@ -147,58 +145,6 @@ def test_evaluation__the_teacher_speaks():
     with torch.no_grad():
         features, teachers = model(batch), model.teachers[0](batch)
     assert all(torch.equal(features[view], teachers[view]) for view in model.views)
-
-
-def make_two(teaching):
-    torch.manual_seed(0)
-    students = [build_network(make_config("UDA.MEAN_TEACHER.ENABLED", "False")) for _ in range(2)]
-    model = MeanTeacher(students, teaching=teaching)
-    model.start_round({"global": 4, "top": 5, "bottom": 6}, None)
-    return model.train()
-
-
-@pytest.mark.parametrize("teaching", MeanTeacher.TEACHING)
-def test_two_students__each_learns_from_the_right_teacher(teaching):
-    model = make_two(teaching)
-    batch = make_batch(3)
-    losses = model(batch)
-    images = model.students[0].preprocess_image(batch)
-    targets, weights = model.students[0].supervision(batch)
-    with torch.no_grad():
-        first, second = (teacher.outputs(images, targets) for teacher in model.teachers)
-        guides = {"cross": [second, first]}
-        mean = {v: {k: (first[v][k] + second[v][k]) / 2 for k in first[v]} for v in first}
-        guides["average"] = [mean, mean]
-        expected = [
-            student.losses(student.outputs(images, targets), targets, weights, guide)
-            for student, guide in zip(model.students, guides[teaching], strict=True)
-        ]
-    for name in losses:
-        assert float(losses[name].detach()) == pytest.approx(
-            sum(float(part[name]) for part in expected), rel=1e-4
-        )
-
-
-def test_two_students__two_teachers_move_and_both_are_clustered():
-    model = make_two("average")
-    before = [parameters_of(teacher) for teacher in model.teachers]
-    take_step(model, make_batch(3), 4)
-    for student, teacher, old in zip(model.students, model.teachers, before, strict=True):
-        new = parameters_of(student)
-        for name, tensor in parameters_of(teacher).items():
-            torch.testing.assert_close(tensor, 0.8 * old[name] + 0.2 * new[name])
-    model.eval()
-    batch = make_batch(3)
-    with torch.no_grad():
-        features, own = model(batch), [teacher(batch) for teacher in model.teachers]
-    for view in model.views:
-        mean = sum(F.normalize(part[view]) for part in own) / 2
-        torch.testing.assert_close(features[view], F.normalize(mean))
-
-
-def test_mean_features__of_one_network_are_its_own():
-    x = {"global": torch.rand(3, 4)}
-    assert mean_features([x]) is x
 
 
 @pytest.mark.parametrize("value", ["-0.1", "1.5"])

@@ -35,7 +35,7 @@ class MultiViewHead(PseudoLabelHead):
         bottleneck: whether a bottleneck block comes before the stripes.
         detach: whether the losses of the parts stop at the feature map (SECRET's source training).
         norm: of the bottleneck block, `MODEL.BACKBONE.NORM`.
-        **head: arguments of fast-reid's head, the same for all views.
+        **head: arguments of `ClassifierHead`, the same for all views.
     """
 
     @configurable

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from fastreid.config import configurable
 from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.heads.embedding_head import EmbeddingHead
 from torch import nn
@@ -24,9 +25,27 @@ class ClassifierHead(EmbeddingHead):
     """One view: pooling, optional embedding and BN neck, and a classifier of K rows.
 
     All of fast-reid's head options keep their meaning (`MODEL.HEADS.*`).
+
+    Args:
+        dropout: share in [0, 1) of the features after the neck that are 0 in training; the
+            classifier sees what is left, and so do losses if `MODEL.HEADS.NECK_FEAT` is "after".
+        **head: arguments of fast-reid's head.
     """
 
     weight: nn.Parameter
+
+    @configurable
+    def __init__(self, *, dropout: float = 0.0, **head: Any) -> None:
+        super().__init__(**head)
+        if not 0 <= dropout < 1:
+            raise UserError(f"MODEL.HEADS.DROPOUT is {dropout}, but it must be in [0, 1).")
+        if dropout:  # at the end, where it has no tensor of its own and renames none
+            self.bottleneck.append(nn.Dropout(dropout))
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {**super().from_config(cfg), "dropout": cfg.MODEL.HEADS.DROPOUT}
 
     @property
     def feature_dim(self) -> int:

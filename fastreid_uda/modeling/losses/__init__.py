@@ -7,7 +7,8 @@ once per view as `loss(outputs, targets, weights=None, teacher=None)`. It return
   classification layer, `pred_class_logits` (B, K) logits without it, `features` (B, D) before the
   neck. Half precision under autocast; a loss turns them into float32.
 - targets: (B,) int64 in [0, K).
-- weights: (B,) float, trust in each label, or None.
+- weights: (B,) float, trust in each label, or None. A loss that looks at them says so by its class
+  attribute `uses_weights`; the means stay over B.
 - teacher: the same dict from the mean teacher, for the same images and without gradient, or None.
   A loss whose class attribute `needs_teacher` is True is never called without one: the engine
   refuses it at start-up. The others ignore it.

@@ -17,11 +17,13 @@ class Loss(nn.Module):
         node: its config node is `MODEL.LOSSES.<node>`.
         label: its name in the log.
         needs_teacher: it compares with a mean teacher and cannot be used without one.
+        uses_weights: it multiplies each image by the weight of its label.
     """
 
     node: str
     label: str
     needs_teacher = False
+    uses_weights = False
 
     def forward(
         self,

@@ -22,6 +22,7 @@ class CrossEntropyLoss(Loss):
 
     node = "CE"
     label = "loss_cls"
+    uses_weights = True
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ class SoftCrossEntropyLoss(Loss):
     node = "SOFT_CE"
     label = "loss_soft_cls"
     needs_teacher = True
+    uses_weights = True
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()

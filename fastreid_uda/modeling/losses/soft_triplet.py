@@ -26,6 +26,7 @@ class SoftTripletLoss(Loss):
     node = "SOFT_TRI"
     label = "loss_soft_triplet"
     needs_teacher = True
+    uses_weights = True
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,14 +13,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..heads.pseudo_label_head import Outputs
 from ..losses import ClassMemory
-from .uda_baseline import UDABaseline
+from .uda_baseline import UDABaseline, view_of
 
 
 class MeanTeacher(nn.Module):
     """One or more students, each with a mean teacher of the same architecture.
 
-    In training the batch is normalised once, students and teachers see the same tensor, and a
-    student's losses compare it with the labels and with its teacher. Teachers stay in training mode
+    In training the batch is normalised once, a student and its teacher see the same tensor, and a
+    student's losses compare it with the labels and with what teaches it. Several students see an
+    augmentation of the same images each, if the batch has them. Teachers stay in training mode
     then: they normalise by the batch and keep running statistics of their own. In evaluation the
     teachers speak: what they give is clustered and tested.
 
@@ -36,7 +37,7 @@ class MeanTeacher(nn.Module):
         ema_buffers: whether the running statistics of batch norm are averaged like the parameters,
             instead of being kept by the teacher's own forward passes.
         teaching: with several students, who teaches student n: the `average` of all teachers
-            (P2LR), or the teacher of the next student, `cross` (MMT).
+            (P2LR), or the teacher of the next student, `cross` (MMT), each on its own augmentation.
     """
 
     TEACHING = ("average", "cross")
@@ -71,6 +72,11 @@ class MeanTeacher(nn.Module):
     def device(self) -> torch.device:
         """Where the networks are."""
         return self.students[0].device
+
+    @property
+    def tested(self) -> list[UDABaseline]:
+        """The networks whose features may be tested, each by itself."""
+        return list(self.teachers)
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -108,26 +114,56 @@ class MeanTeacher(nn.Module):
     # -- forward ---------------------------------------------------------------------------------
 
     def forward(self, batched_inputs: dict[str, Any], views: Sequence[str] | None = None) -> Any:
-        """Losses by name, summed over the students; in evaluation the teachers' features.
-
-        With several teachers these are the normalised means of their unit features.
+        """Losses by name, summed over the students; in evaluation features by name.
 
         Args:
-            batched_inputs: a batch of the loader.
-            views: in evaluation, those that are wanted; None: all.
+            batched_inputs: a batch of the loader. Its images are (B, 3, H, W), in training also
+                (B, S, 3, H, W) for S students: student n and teacher n see the n-th.
+            views: in evaluation, the names that are wanted; see `features`. None: all views.
         """
         images = self.students[0].preprocess_image(batched_inputs)
         if not self.training:
-            return mean_features([t.outputs(images, views=views) for t in self.teachers])
+            return self.features(images, self.views if views is None else views)
+        several = images.ndim == 5
+        own = images.unbind(dim=1) if several else (images,) * len(self.students)
         targets, weights = self.students[0].supervision(batched_inputs)
         with torch.no_grad():
-            guides = self._guides([t.outputs(images, targets) for t in self.teachers])
+            pairs = zip(self.teachers, own, strict=True)
+            guides = self._guides([teacher.outputs(x, targets) for teacher, x in pairs])
         total: dict[str, torch.Tensor] = {}
-        for student, guide in zip(self.students, guides, strict=True):
-            outputs = student.outputs(images, targets)
-            for name, value in student.losses(outputs, targets, weights, guide).items():
+        for student, x, guide in zip(self.students, own, guides, strict=True):
+            losses = student.losses(student.outputs(x, targets), targets, weights, guide)
+            for name, value in losses.items():
                 total[name] = total.get(name, 0) + value
         return total
+
+    def features(self, images: torch.Tensor, names: Sequence[str]) -> Outputs:
+        """The (B, D) features of normalised images (B, 3, H, W) by name, in evaluation.
+
+        Args:
+            images: normalised.
+            names: `<view>`: of the teachers, of several the normalised mean of their unit features;
+                `unnormalized/<view>`: the plain mean of the teachers' features;
+                `student/<view>`: the normalised mean of the students' unit features.
+
+        Raises:
+            KeyError: there are no features of that name.
+        """
+        asked = [view_of(name, MEANS, self.views) for name in names]
+        taught = self._forward_all(self.teachers, images, [v for k, v in asked if k != "student"])
+        own = self._forward_all(self.students, images, [v for k, v in asked if k == "student"])
+        features = {}
+        for name, (kind, view) in zip(names, asked, strict=True):
+            outputs = own if kind == "student" else taught
+            features[name] = MEANS[kind]([network[view] for network in outputs])
+        return features
+
+    @staticmethod
+    def _forward_all(
+        networks: Iterable[nn.Module], images: torch.Tensor, views: Sequence[str]
+    ) -> list[Outputs]:
+        """The outputs of each network; of none if no view of theirs is wanted."""
+        return [network.outputs(images, views=views) for network in networks] if views else []
 
     def _guides(self, taught: list[Outputs]) -> list[Outputs]:
         """What teaches each student, by view, from the outputs of each teacher."""
@@ -173,11 +209,24 @@ def running_statistics(network: nn.Module) -> list[torch.Tensor]:
     ]
 
 
-def mean_features(outputs: list[Outputs]) -> Outputs:
-    """The (B, D) features by view: of several networks the normalised mean of unit rows."""
-    if len(outputs) == 1:
-        return outputs[0]
-    return {
-        view: F.normalize(sum(F.normalize(own[view].float()) for own in outputs))
-        for view in outputs[0]
-    }
+def unit_mean(features: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The normalised mean of the unit rows of one or more (B, D) features."""
+    return F.normalize(sum(F.normalize(own.float()) for own in features))
+
+
+def spoken_mean(features: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What is clustered and tested: `unit_mean`; the features of one network as they are."""
+    return features[0] if len(features) == 1 else unit_mean(features)
+
+
+def plain_mean(features: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The mean of (B, D) features."""
+    return torch.stack([own.float() for own in features]).mean(dim=0)
+
+
+MEANS: dict[str, Callable[[Sequence[torch.Tensor]], torch.Tensor]] = {
+    "": spoken_mean,
+    "unnormalized": plain_mean,
+    "student": unit_mean,
+}
+"""The kinds of features: what `<kind>/<view>` makes of the networks' features of a view."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from fastreid.modeling.meta_arch.baseline import Baseline
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from torch import nn
 
+from ...errors import UserError
 from ..heads.pseudo_label_head import Outputs, check_head
 from ..losses import LOSSES, ClassMemory
 
@@ -23,6 +24,8 @@ class UDABaseline(Baseline):
 
     Attributes:
         criteria: view -> name -> loss; every view has losses of its own.
+        factors: view -> what its losses are multiplied by.
+        weighted: names of the losses that are given the weights of the labels.
     """
 
     def __init__(self, cfg: Any) -> None:
@@ -30,11 +33,11 @@ class UDABaseline(Baseline):
         check_head(type(self.heads))
         losses = cfg.MODEL.LOSSES
         self.criteria = nn.ModuleDict(
-            {
-                view: nn.ModuleDict({name: build_loss(name, losses) for name in losses.NAME})
-                for view in self.views
-            }
+            {view: build_losses(losses_of(view, losses), losses) for view in self.views}
         )
+        part_factor = 1 / (len(self.views) - 1) if losses.PARTS.MEAN and self.views[1:] else 1.0
+        self.factors = {view: 1.0 if view == "global" else part_factor for view in self.views}
+        self.weighted = tuple(losses.WEIGHTED)
 
     # -- what the trainer asks of every network --------------------------------------------------
 
@@ -46,6 +49,11 @@ class UDABaseline(Baseline):
     @property
     def students(self) -> list[UDABaseline]:
         """The networks that the optimiser trains."""
+        return [self]
+
+    @property
+    def tested(self) -> list[UDABaseline]:
+        """The networks whose features may be tested, each by itself."""
         return [self]
 
     def start_round(
@@ -80,20 +88,27 @@ class UDABaseline(Baseline):
     # -- forward ---------------------------------------------------------------------------------
 
     def forward(self, batched_inputs: dict[str, Any], views: Sequence[str] | None = None) -> Any:
-        """Losses by name in training, features (B, D) by view in evaluation.
+        """Losses by name in training, features (B, D) by name in evaluation.
 
         Args:
             batched_inputs: a batch of the loader.
-            views: in evaluation, those that are wanted; None: all.
+            views: in evaluation, the names that are wanted: of a view, or with `unnormalized/`
+                before it, which is the same for a single network; None: all views.
+
+        Raises:
+            KeyError: there are no features of that name.
         """
         images = self.preprocess_image(batched_inputs)
         if not self.training:
-            return self.outputs(images, views=views)
+            names = self.views if views is None else views
+            asked = [view_of(name, ("", "unnormalized"), self.views)[1] for name in names]
+            outputs = self.outputs(images, views=asked) if asked else {}
+            return {name: outputs[view] for name, view in zip(names, asked, strict=True)}
         targets, weights = self.supervision(batched_inputs)
         return self.losses(self.outputs(images, targets), targets, weights)
 
     def preprocess_image(self, batched_inputs: dict[str, Any] | torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) images, normalised; the batch itself is not changed."""
+        """(..., 3, H, W) images, normalised; the batch itself is not changed."""
         images: Any = batched_inputs
         if isinstance(batched_inputs, dict):
             images = batched_inputs["images"]
@@ -140,20 +155,65 @@ class UDABaseline(Baseline):
         Args:
             outputs: view -> outputs of this network.
             targets: view -> (B,).
-            weights: (B,) trust in the labels.
+            weights: (B,) trust in the labels, for the losses in `MODEL.LOSSES.WEIGHTED`.
             teacher: view -> outputs of the teacher, without gradient.
         """
         total: dict[str, torch.Tensor] = {}
         for view, losses in self.criteria.items():
             guide = None if teacher is None else teacher[view]
-            for loss in losses.values():
-                value = loss(outputs[view], targets[view], weights, guide)
+            for name, loss in losses.items():
+                trust = weights if name in self.weighted else None
+                value = self.factors[view] * loss(outputs[view], targets[view], trust, guide)
                 total[loss.label] = total.get(loss.label, 0) + value
         return total
 
 
-def build_loss(name: str, losses_node: Any) -> nn.Module:
-    """A registered loss with the arguments of its config node."""
-    cls: Any = LOSSES.get(name)
-    node = losses_node[cls.node]
-    return LOSSES.build(name, **{key.lower(): value for key, value in node.items()})
+def view_of(name: str, kinds: Collection[str], views: Sequence[str]) -> tuple[str, str]:
+    """The kind and the view of a name of features: `student/top` is of the kind `student`.
+
+    Args:
+        name: a view, which is of the kind "", or `<kind>/<view>`.
+        kinds: those that the network has.
+        views: those of the network.
+
+    Raises:
+        KeyError: the network has no such features.
+    """
+    kind, _, view = name.rpartition("/")
+    if kind not in kinds or view not in views:
+        prefixes = ", ".join(f"{known}/" for known in kinds if known)
+        raise KeyError(
+            f"The network gives no features {name!r}; it gives {', '.join(views)}, and these with "
+            f"one of the prefixes {prefixes}"
+        )
+    return kind, view
+
+
+def losses_of(view: str, losses_node: Any) -> list[tuple[str, float | None]]:
+    """The names of a view's losses, each with its scale; None: the scale of its node.
+
+    Raises:
+        UserError: `MODEL.LOSSES.PARTS` has scales that do not fit its names.
+    """
+    names = tuple(losses_node.NAME)
+    if view == "global":
+        return [(name, None) for name in names]
+    names = tuple(losses_node.PARTS.NAME) or names
+    scales = tuple(losses_node.PARTS.SCALES) or (None,) * len(names)
+    numbers = all(scale is None or isinstance(scale, int | float) for scale in scales)
+    if not numbers or len(scales) != len(names):
+        raise UserError(
+            f"MODEL.LOSSES.PARTS.SCALES is {scales}, but it needs one number for each loss of the "
+            f"parts: {', '.join(names)}."
+        )
+    return list(zip(names, scales, strict=True))
+
+
+def build_losses(wanted: list[tuple[str, float | None]], losses_node: Any) -> nn.ModuleDict:
+    """Registered losses by name, with the arguments of their config nodes but the given scales."""
+    losses = nn.ModuleDict()
+    for name, scale in wanted:
+        cls: Any = LOSSES.get(name)
+        arguments = {key.lower(): value for key, value in losses_node[cls.node].items()}
+        losses[name] = cls(**arguments if scale is None else arguments | {"scale": scale})
+    return losses
