@@ -9,6 +9,7 @@ import torch
 from fastreid_uda.config_loading import load_config, source_config
 from fastreid_uda.data.build import build_extraction_loader
 from fastreid_uda.engine.checkpointing import load_checkpoint, load_weights
+from fastreid_uda.engine.checks import check_run
 from fastreid_uda.engine.feature_extraction import extract_features
 from fastreid_uda.engine.summary import RunSummary, best_teacher, results_table
 from fastreid_uda.errors import UserError
@@ -271,3 +272,54 @@ def test_source_recipes__one_per_student_with_a_seed_and_a_folder_of_its_own(see
 def test_config__what_cannot_work_is_refused(overrides, sentence):
     with pytest.raises(UserError, match=sentence):
         load_config(str(ROOT / "configs/Synthetic/p2lr.yml"), overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides,sentence",
+    [
+        (["MODEL.LOSSES.WEIGHTED", "('TripletLoss',)"], "WEIGHTED has TripletLoss, which knows no"),
+        (["MODEL.LOSSES.WEIGHTED", "('Focal',)"], "WEIGHTED is 'Focal', but the known names are"),
+        (["MODEL.LOSSES.PARTS.NAME", "('Focal',)"], "PARTS.NAME is 'Focal'"),
+        (["MODEL.LOSSES.PARTS.SCALES", "(1.0, 2.0)"], "PARTS.SCALES is .1.0, 2.0., but it needs"),
+        (["MODEL.LOSSES.INCLR.KL_MODE", "soft"], "KL_MODE is 'soft'.*weighted_ce"),
+        (["MODEL.HEADS.DROPOUT", "1.0"], "DROPOUT is 1.0, but it must be"),
+        (["MODEL.HEADS.NAME", "PseudoLabelHead", "TEST.VIEWS", "('global',)"],
+         "INCLR refines the labels of 'global'.*MultiViewHead"),
+        (["UDA.MEAN_TEACHER.ENABLED", "False", "UDA.MEAN_TEACHER.STUDENTS", "1",
+          "MODEL.LOSSES.NAME", "('CrossEntropyLoss',)"],
+         "INCLR compares the features of student and teacher.*change UDA.INCLR.IGMO"),
+        (["MODEL.WEIGHTS", __file__, "UDA.MEAN_TEACHER.WEIGHTS", "('no.pth',)"],
+         "UDA.MEAN_TEACHER.WEIGHTS is 'no.pth', but there is no such file"),
+    ],
+)  # fmt: skip
+def test_check_run__what_cannot_work_is_refused_at_the_start(market, overrides, sentence):
+    path = str(ROOT / "configs/Synthetic/inclr.yml")
+    with pytest.raises(UserError, match=sentence):
+        check_run(load_config(path, [*TINY, "MODEL.DEVICE", "cpu", *overrides]), eval_only=False)
+
+
+@pytest.mark.parametrize(
+    "method,overrides",
+    [
+        ("p2lr", ["UDA.CLUSTER.NAME", "DBSCAN", "UDA.P2LR.ACTION", "reweight"]),
+        ("p2lr", ["UDA.P2LR.CRITERION", "internal", "SOLVER.AMP.ENABLED", "True"]),
+        ("p2lr", ["UDA.P2LR.CRITERION", "consistency", "UDA.MEAN_TEACHER.STUDENTS", "1"]),
+        ("p2lr", ["UDA.P2LR.CRITERION", "l2", "UDA.MEAN_TEACHER.STUDENTS", "3"]),
+        ("p2lr", ["UDA.MEAN_TEACHER.EMA_DECAY", "0.0", "UDA.MEAN_TEACHER.TEACHING", "cross"]),
+        ("inclr", ["UDA.INCLR.LABELS", "per_branch", "UDA.CLUSTER.NAME", "KMeans",
+                   "UDA.INCLR.K", "0.1", "MODEL.LOSSES.INCLR.KL_MODE", "weighted_soft"]),
+        ("inclr", ["UDA.INCLR.LGMR", "False", "MODEL.LOSSES.INCLR.KL_MODE", "regulariser",
+                   "UDA.CLUSTER.NAME", "KMeans"]),
+        ("msplr", ["UDA.MEAN_TEACHER.ENABLED", "True", "UDA.MEAN_TEACHER.STUDENTS", "2",
+                   "UDA.STABLE_ARI", "1.0"]),
+        ("secret", ["UDA.MEAN_TEACHER.STUDENTS", "2", "UDA.REFINERS", "('SECRET', 'P2LR')"]),
+    ],
+)  # fmt: skip
+def test_combinations__several_students_with_every_method(market, method, overrides):
+    trainer = make_trainer(market, *KMEANS, *overrides, "SOLVER.MAX_EPOCH", "1", method=method)
+    trainer.train()
+    assert len(trainer.records) == 2
+    for student, teacher in zip(trainer.model.students, trainer.model.teachers, strict=True):
+        assert all(torch.isfinite(p).all() for p in teacher.parameters())
+        same = differing(student.backbone.state_dict(), teacher.backbone.state_dict()) == []
+        assert not same or "0.0" in overrides
