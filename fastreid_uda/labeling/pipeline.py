@@ -140,7 +140,9 @@ class PseudoLabeler:
                 view: make_pseudo_labels(labels[view], x) for view, x in plain.views.items()
             }
         with clock.stage("refine"):
-            inputs = RefinerInputs(plain, distances, clusters, eps, round_index, num_rounds)
+            inputs = RefinerInputs(
+                plain, clustered, distances, clusters, eps, round_index, num_rounds
+            )
             for refiner in self.refiners:
                 inputs = replace(inputs, clusters=refiner.refine(inputs))
         check_trainable(clusters, inputs.clusters, eps)

@@ -27,6 +27,7 @@ class RefinerInputs:
 
     Attributes:
         features: the features of all images, unit rows, before camera normalisation.
+        clustered: the features as they were clustered, after it.
         distances: view -> the distances that were clustered; empty for clusterers that use none.
         clusters: view -> the labels as the previous stage made them.
         eps: view -> the DBSCAN radius; empty for clusterers that use none.
@@ -35,6 +36,7 @@ class RefinerInputs:
     """
 
     features: FeatureSet
+    clustered: FeatureSet
     distances: Mapping[str, PairwiseDistances]
     clusters: Mapping[str, PseudoLabels]
     eps: Mapping[str, float]

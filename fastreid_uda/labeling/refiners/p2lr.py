@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import UserError
 from ..camera_normalization import normalize_rows
-from ..types import PseudoLabels, kept_in_all
+from ..types import PseudoLabels, class_centroids, kept_in_all
 from ..uncertainty import distance_to_centroid, divergence_between, divergence_from_ideal
 from .base import REFINERS, STUDENT, UNNORMALIZED, RefinerInputs, check_extras
 
@@ -24,9 +24,10 @@ ACTIONS = ("select", "reweight")
 class P2LR:
     """Probabilistic uncertainty guided progressive label refinery.
 
-    The labels of the first view, its features and its centroids decide about the images that have a
-    label in every view. An image that is dropped is missing from this round in all views and can
-    come back in the next one; labels and classes stay as they are.
+    The first view decides about the images that have a label in every view: its labels, and its
+    features as they were clustered, so that a label is doubted where it was made. An image that is
+    dropped is missing from this round in all views and can come back in the next one; labels and
+    classes stay as they are.
 
     Paper and code differ: the T of Eq. 10 is "the overall steps" in the paper and the number of
     rounds less one in the code, so that the last round trains on all images. We follow the code,
@@ -90,10 +91,17 @@ class P2LR:
         """
         check_extras(self, inputs.features)
         view, raw = next(iter(inputs.clusters.items()))
+        features = normalize_rows(inputs.clustered.views[view])
+        centroids = class_centroids(features, raw.labels, raw.num_classes)
         candidates = raw.drop(~kept_in_all(inputs.clusters))
-        measure, names = CRITERIA[self.criterion]
-        extras = (inputs.features.extras[name] for name in names)
-        u = measure(self, inputs.features.views[view], candidates, *extras).astype(np.float32)
+        evidence = Evidence(
+            features=features,
+            labels=replace(candidates, centroids=centroids),
+            network_features=inputs.features.views[view],
+            network_labels=candidates,
+            extras=inputs.features.extras,
+        )
+        u = CRITERIA[self.criterion].measure(self, evidence).astype(np.float32)
         if not np.isfinite(u[candidates.kept]).all():
             raise ValueError(
                 f"Criterion '{self.criterion}' gave an uncertainty that is not finite."
@@ -161,14 +169,32 @@ def least_uncertain(uncertainty: np.ndarray, share: float) -> np.ndarray:
     return uncertainty <= beta
 
 
-class Criterion(NamedTuple):
-    """A function that measures uncertainty, and the extras that it reads beside the features.
+class Evidence(NamedTuple):
+    """What a criterion sees of the first view.
 
-    It is called with the refiner, the features (N, D) of the first view, the candidates' labels and
-    the extras, and gives (N,) float, 0 or more; larger is more doubtful, NaN for outliers.
+    Attributes:
+        features: (N, D) unit rows, as they were clustered.
+        labels: of the candidates, with the centroids of `features`.
+        network_features: (N, D) unit rows, as the network gave them, before camera normalisation.
+        network_labels: the same labels with the centroids of `network_features`, which are the rows
+            of the network's classifier as the round begins.
+        extras: name -> (N, D).
     """
 
-    measure: Callable[..., np.ndarray]
+    features: np.ndarray
+    labels: PseudoLabels
+    network_features: np.ndarray
+    network_labels: PseudoLabels
+    extras: Mapping[str, np.ndarray]
+
+
+class Criterion(NamedTuple):
+    """A function that measures uncertainty, and the extras that it reads.
+
+    It gives (N,) float, 0 or more; larger is more doubtful, NaN for outliers.
+    """
+
+    measure: Callable[[P2LR, Evidence], np.ndarray]
     extras: tuple[str, ...]
 
 
@@ -180,7 +206,7 @@ def criterion(*extras: str) -> Callable[[Callable[..., np.ndarray]], Callable[..
     """Make a function a criterion under its own name (a decorator).
 
     Args:
-        extras: names of what it reads beside the features, its further arguments.
+        extras: names of those that it reads.
     """
 
     def register(measure: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
@@ -191,32 +217,31 @@ def criterion(*extras: str) -> Callable[[Callable[..., np.ndarray]], Callable[..
 
 
 @criterion()
-def kl(method: P2LR, features: np.ndarray, labels: PseudoLabels) -> np.ndarray:
+def kl(method: P2LR, seen: Evidence) -> np.ndarray:
     """The paper's: KL(Q || P), P of the external classifier, Eq. 2 to 4."""
-    return divergence_from_ideal(features, labels, method.alpha, method.peak(labels))
+    peak = method.peak(seen.labels)
+    return divergence_from_ideal(seen.features, seen.labels, method.alpha, peak)
 
 
 @criterion()
-def l2(method: P2LR, features: np.ndarray, labels: PseudoLabels) -> np.ndarray:
+def l2(method: P2LR, seen: Evidence) -> np.ndarray:
     """Table 2, "l2 distance": to the centroid of the label, which has unit length like images."""
-    return distance_to_centroid(features, labels)
+    return distance_to_centroid(seen.features, seen.labels)
 
 
 @criterion(UNNORMALIZED)
-def internal(
-    method: P2LR, features: np.ndarray, labels: PseudoLabels, logit_features: np.ndarray
-) -> np.ndarray:
+def internal(method: P2LR, seen: Evidence) -> np.ndarray:
     """Table 2, "Internal classifier": as `kl`, with the network's own logits W b for P.
 
     The paper says no more. We take the classifier as the round begins, when its rows are the
     centroids W, and the mean of the teachers' logits, which is W times the mean of their features.
     """
-    return divergence_from_ideal(logit_features, labels, 1.0, method.peak(labels))
+    peak = method.peak(seen.network_labels)
+    return divergence_from_ideal(seen.extras[UNNORMALIZED], seen.network_labels, 1.0, peak)
 
 
 @criterion(STUDENT)
-def consistency(
-    method: P2LR, features: np.ndarray, labels: PseudoLabels, student: np.ndarray
-) -> np.ndarray:
+def consistency(method: P2LR, seen: Evidence) -> np.ndarray:
     """Table 2, "Consistency": KL(teacher || student) of the external classifier, as in UNRN."""
-    return divergence_between(features, normalize_rows(student), labels, method.alpha)
+    student = normalize_rows(seen.extras[STUDENT])
+    return divergence_between(seen.network_features, student, seen.network_labels, method.alpha)

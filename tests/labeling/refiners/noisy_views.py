@@ -26,7 +26,7 @@ def make_inputs(round_index=0, num_rounds=5, num=60, seed=0, labels=None, views=
         "unnormalized/global": (7 * x * rng.random((num, 1))).astype(np.float32),
     }
     features = FeatureSet(features, rng.integers(2, size=num), extras)
-    return RefinerInputs(features, {}, clusters, {}, round_index, num_rounds)
+    return RefinerInputs(features, features, {}, clusters, {}, round_index, num_rounds)
 
 
 def softmax(scores):

@@ -11,7 +11,8 @@ def refine(labels, camera_ids, **options):
     x = np.random.default_rng(0).normal(size=(len(labels), 4)).astype(np.float32)
     clusters = {"global": make_pseudo_labels(np.array(labels), x)}
     cameras = None if camera_ids is None else np.array(camera_ids)
-    inputs = RefinerInputs(FeatureSet({"global": x}, cameras), {}, clusters, {}, 0, 1)
+    features = FeatureSet({"global": x}, cameras)
+    inputs = RefinerInputs(features, features, {}, clusters, {}, 0, 1)
     return MSPLR(**options).refine(inputs)["global"], clusters["global"]
 
 

@@ -11,7 +11,7 @@ from fastreid_uda.labeling.refiners.msplr import MSPLR
 from fastreid_uda.labeling.refiners.p2lr import CRITERIA, P2LR, criterion, selected_share
 from fastreid_uda.labeling.refiners.secret import SECRET
 from fastreid_uda.labeling.types import OUTLIER, FeatureSet, make_pseudo_labels
-from tests.labeling.refiners.noisy_views import make_inputs, softmax
+from tests.labeling.refiners.noisy_views import make_inputs, softmax, unit
 
 EXTRAS = {
     "kl": (),
@@ -53,6 +53,23 @@ def test_criterion__equals_a_loop_over_images(name):
         assert part.uncertainty == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
 
+def test_criterion__doubts_labels_where_they_were_made():
+    inputs = make_inputs()
+    x = inputs.features.views["global"] * np.linspace(0.2, 3, 8, dtype=np.float32)
+    other = {"global": unit(x), "top": inputs.features.views["top"]}
+    moved = replace(inputs, clustered=FeatureSet(other))
+    for name, decides in (("kl", True), ("l2", True), ("internal", False), ("consistency", False)):
+        method = P2LR(criterion=name)
+        assert np.array_equal(method.measure(moved), method.measure(inputs), equal_nan=True) != (
+            decides
+        )
+    labels = inputs.clusters["global"].labels
+    clusters = {**inputs.clusters, "global": make_pseudo_labels(labels, other["global"])}
+    there = replace(inputs, features=FeatureSet(other), clusters=clusters)
+    expected = P2LR().measure(replace(there, clustered=FeatureSet(other)))
+    np.testing.assert_array_equal(P2LR().measure(moved), expected)
+
+
 @pytest.mark.parametrize("name", sorted(EXTRAS))
 def test_refine__keeps_the_least_uncertain_images_of_all_views(name):
     inputs = make_inputs(round_index=2)
@@ -85,7 +102,8 @@ def test_refine__images_with_the_same_features_are_kept_together():
     views = {view: np.tile(x[:50], (8, 1)) for view, x in inputs.features.views.items()}
     clusters = {v: make_pseudo_labels(np.arange(400) % 50 % 6, x) for v, x in views.items()}
     features = FeatureSet(views)
-    kept = P2LR(p0=0.31).refine(replace(inputs, features=features, clusters=clusters))["top"].kept
+    same = replace(inputs, features=features, clustered=features, clusters=clusters)
+    kept = P2LR(p0=0.31).refine(same)["top"].kept
     assert (kept.reshape(8, 50) == kept[:50]).all()
     assert kept[:50].sum() == 16  # 124 of 400 images, and the four that tie with the last
 
@@ -170,8 +188,9 @@ def test_chain__what_follows_keeps_weights_and_uncertainty(following):
 
 def test_criterion__of_ones_own_is_one_function():
     @criterion("student/global")
-    def first_number(method, features, labels, student):
-        return np.where(labels.kept, abs(student[:, 0]), np.nan)
+    def first_number(method, seen):
+        student = seen.extras["student/global"]
+        return np.where(seen.labels.kept, abs(student[:, 0]), np.nan)
 
     try:
         refiner, inputs = P2LR(criterion="first_number"), make_inputs()
@@ -185,8 +204,8 @@ def test_criterion__of_ones_own_is_one_function():
 
 def test_criterion__that_is_not_finite_is_a_defect():
     @criterion()
-    def broken(method, features, labels):
-        return np.full(len(features), np.nan)
+    def broken(method, seen):
+        return np.full(len(seen.features), np.nan)
 
     try:
         with pytest.raises(ValueError, match="'broken' gave an uncertainty that is not finite"):

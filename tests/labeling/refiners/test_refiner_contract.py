@@ -32,8 +32,9 @@ def make_inputs(order=None):
         "student/global": views["global"] + noise[order].astype(np.float32),
         "unnormalized/global": 5 * views["global"],
     }
+    given = FeatureSet(views, features.camera_ids[order], extras)
     return RefinerInputs(
-        FeatureSet(views, features.camera_ids[order], extras), distances, clusters,
+        given, given, distances, clusters,
         dict.fromkeys(views, 0.6), round_index=1, num_rounds=3,
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ def make_inputs(labels):
         x = rng.normal(size=(len(y), 5)).astype(np.float32)
         views[view] = x / np.linalg.norm(x, axis=1, keepdims=True)
         clusters[view] = make_pseudo_labels(np.array(y), views[view])
-    return RefinerInputs(FeatureSet(views), {}, clusters, {}, 0, 1)
+    return RefinerInputs(FeatureSet(views), FeatureSet(views), {}, clusters, {}, 0, 1)
 
 
 def refine(labels, **options):
