@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 import sklearn.cluster
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import sort_graph_by_row_values
 
 from ..errors import UserError
 from ..registry import Registry
 from .distances import PairwiseDistances
 from .eps import check_eps
+from .kmeans import sklearn_kmeans
 from .types import renumber
 
 _logger = logging.getLogger(__name__)
@@ -97,7 +97,8 @@ class DBSCAN:
 class KMeans:
     """A given number of clusters, every image in one of them.
 
-    Everything that scikit-learn has a default for, and changes between versions, is explicit here.
+    Runs start from k-means++ seeds. Every default that scikit-learn changes between versions is
+    explicit.
 
     Reference: Arthur and Vassilvitskii, "k-means++", SODA 2007.
     """
@@ -108,6 +109,7 @@ class KMeans:
     images_per_cluster: int = 0  # if above 0, floor(N / this) clusters; MSPLR: 15
     n_init: int = 10  # runs, of which the one with the smallest inertia counts
     max_iter: int = 300  # iterations of one run
+    backend: str = "sklearn"  # sklearn | torch (on the GPU, if there is one)
 
     def __post_init__(self) -> None:
         for key, value, smallest in (
@@ -120,6 +122,11 @@ class KMeans:
                 raise UserError(
                     f"UDA.CLUSTER.KMEANS.{key} is {value}, but it must be at least {smallest}."
                 )
+        if self.backend not in ("sklearn", "torch"):
+            raise UserError(
+                f"UDA.CLUSTER.KMEANS.BACKEND is {self.backend!r}, but the known names are: "
+                "sklearn, torch."
+            )
 
     def cluster(
         self,
@@ -131,22 +138,13 @@ class KMeans:
         """As `Clusterer.cluster`; there are no outliers, and every label of 0..K-1 is used.
 
         Raises:
-            UserError: more clusters than images, or fewer than one.
+            UserError: more clusters than images, or a back end that is not installed.
         """
         num_clusters = self._number_of_clusters(len(features))
-        kmeans = sklearn.cluster.KMeans(
-            num_clusters,
-            init="k-means++",
-            n_init=self.n_init,
-            max_iter=self.max_iter,
-            tol=1e-4,
-            algorithm="lloyd",
-            random_state=seed,
-        )
-        with warnings.catch_warnings():
-            # It says that there are fewer distinct images than clusters; so do we, with the keys.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            labels, used = renumber(kmeans.fit(features).labels_.astype(np.int64))
+        kmeans = self._implementation()
+        centered = np.subtract(features, features.mean(axis=0), dtype=np.float32)
+        raw = kmeans(centered, num_clusters, n_init=self.n_init, max_iter=self.max_iter, seed=seed)
+        labels, used = renumber(raw.astype(np.int64))
         if len(used) < num_clusters:
             _logger.warning(
                 "k-means has duplicate centroids: only %d of %d clusters have images. Identical "
@@ -156,6 +154,20 @@ class KMeans:
                 num_clusters,
             )
         return labels
+
+    def _implementation(self) -> Callable[..., np.ndarray]:
+        if self.backend == "sklearn":
+            return sklearn_kmeans
+        try:
+            import torch  # noqa: F401
+        except ImportError:
+            raise UserError(
+                "UDA.CLUSTER.KMEANS.BACKEND is 'torch', which is not installed; install torch or "
+                "set it to sklearn."
+            ) from None
+        from .kmeans_torch import torch_kmeans
+
+        return torch_kmeans
 
     def _number_of_clusters(self, num_images: int) -> int:
         if not self.images_per_cluster:

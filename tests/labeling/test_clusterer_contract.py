@@ -8,11 +8,24 @@ from fastreid_uda.labeling.distances import Jaccard
 from fastreid_uda.labeling.types import OUTLIER
 from tests.helpers import make_features
 
+VARIANTS = {
+    "DBSCAN": {"": {"min_samples": 2}},
+    "KMeans": {
+        "sklearn": {"num_clusters": 12, "backend": "sklearn"},
+        "torch": {"num_clusters": 12, "backend": "torch"},
+    },
+}
 
-@pytest.fixture(params=sorted(CLUSTERERS))
+
+@pytest.fixture(
+    params=[(name, variant) for name in CLUSTERERS for variant in VARIANTS.get(name, {"": {}})],
+    ids="-".join,
+)
 def clusterer(request):
-    options = {"KMeans": {"num_clusters": 12}, "DBSCAN": {"min_samples": 2}}
-    return CLUSTERERS.build(request.param, **options.get(request.param, {}))
+    name, variant = request.param
+    if variant:
+        pytest.importorskip(variant)
+    return CLUSTERERS.build(name, **VARIANTS.get(name, {}).get(variant, {}))
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import logging
+import sys
 import warnings
 
 import numpy as np
@@ -139,16 +140,22 @@ def test_dbscan__needs_distances():
         DBSCAN().cluster(np.zeros((2, 1)), None, None, seed=0)
 
 
-def test_kmeans__separate_groups():
+@pytest.fixture(params=["sklearn", "torch"])
+def backend(request):
+    pytest.importorskip(request.param)
+    return request.param
+
+
+def test_kmeans__separate_groups(backend):
     features, _ = line(0, 0.1, 5, 5.1, 9, 9.1)
-    labels = KMeans(num_clusters=3).cluster(features, None, None, seed=0)
+    labels = KMeans(num_clusters=3, backend=backend).cluster(features, None, None, seed=0)
     assert same_partition(labels, np.array([0, 0, 1, 1, 2, 2]))
     assert labels.dtype == np.int64
 
 
-def test_kmeans__every_image_is_with_its_nearest_mean():
+def test_kmeans__every_image_is_with_its_nearest_mean(backend):
     features = clustered(120)
-    labels = KMeans(num_clusters=12).cluster(features, None, None, seed=0)
+    labels = KMeans(num_clusters=12, backend=backend).cluster(features, None, None, seed=0)
     means = np.array([features[labels == c].mean(axis=0) for c in range(12)])
     for n in range(120):
         assert labels[n] == np.argmin(((features[n] - means) ** 2).sum(axis=1))
@@ -168,11 +175,18 @@ def test_kmeans__more_clusters_than_images():
         KMeans(images_per_cluster=15).cluster(clustered(14), None, None, seed=0)
 
 
-def test_kmeans__duplicate_centroids_are_renumbered_with_a_warning(caplog):
+@pytest.mark.parametrize("num_clusters", [1, 8])
+def test_kmeans__one_cluster_and_as_many_as_images(backend, num_clusters):
+    features, _ = line(0, 1, 3, 6, 10, 15, 21, 28)
+    labels = KMeans(num_clusters, backend=backend).cluster(features, None, None, seed=0)
+    assert sorted(labels.tolist()) == (list(range(8)) if num_clusters == 8 else [0] * 8)
+
+
+def test_kmeans__duplicate_centroids_are_renumbered_with_a_warning(caplog, backend):
     features, _ = line(0, 0, 3, 3, 8, 8)
     with caplog.at_level(logging.WARNING), warnings.catch_warnings():
         warnings.simplefilter("error")
-        labels = KMeans(num_clusters=5).cluster(features, None, None, seed=0)
+        labels = KMeans(num_clusters=5, backend=backend).cluster(features, None, None, seed=0)
     assert sorted(set(labels.tolist())) == [0, 1, 2]
     assert "only 3 of 5 clusters" in caplog.text
 
@@ -182,10 +196,22 @@ def test_kmeans__quiet_without_duplicates(caplog):
     assert caplog.text == ""
 
 
-def test_kmeans__same_seed_same_labels():
+def test_kmeans__same_seed_same_labels(backend):
+    kmeans = KMeans(num_clusters=9, n_init=1, backend=backend)
     features = clustered(100, noise=1.0)
-    first, again = (KMeans(num_clusters=9, n_init=1).cluster(features, None, None, 3) for _ in "ab")
+    first, again = (kmeans.cluster(features, None, None, 3) for _ in "ab")
     np.testing.assert_array_equal(first, again)
+
+
+def test_kmeans__unknown_backend():
+    with pytest.raises(UserError, match=r"KMEANS.BACKEND is 'faiss', but .*: sklearn, torch\."):
+        KMeans(backend="faiss")
+
+
+def test_kmeans__missing_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UserError, match=r"KMEANS.BACKEND is 'torch'.*install torch or set it to"):
+        KMeans(num_clusters=3, backend="torch").cluster(clustered(30), None, None, seed=0)
 
 
 @pytest.mark.parametrize(
