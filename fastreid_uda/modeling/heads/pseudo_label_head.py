@@ -37,8 +37,6 @@ class ClassifierHead(EmbeddingHead):
     @configurable
     def __init__(self, *, dropout: float = 0.0, **head: Any) -> None:
         super().__init__(**head)
-        if not 0 <= dropout < 1:
-            raise UserError(f"MODEL.HEADS.DROPOUT is {dropout}, but it must be in [0, 1).")
         if dropout:  # at the end, where it has no tensor of its own and renames none
             self.bottleneck.append(nn.Dropout(dropout))
 
