@@ -271,11 +271,13 @@ def _check_mean_teacher(cfg: Any) -> None:
             f"UDA.MEAN_TEACHER.STUDENTS is {node.STUDENTS}, but UDA.MEAN_TEACHER.ENABLED is False; "
             "several networks learn from each other through teachers: enable it, or train one."
         )
-    if node.WEIGHTS and (not cfg.MODEL.WEIGHTS or len(node.WEIGHTS) != node.STUDENTS - 1):
+    names = all(isinstance(path, str) and path for path in node.WEIGHTS)
+    fits = bool(cfg.MODEL.WEIGHTS) and len(node.WEIGHTS) == node.STUDENTS - 1
+    if node.WEIGHTS and not (names and fits):
         raise UserError(
-            f"UDA.MEAN_TEACHER.WEIGHTS has {len(node.WEIGHTS)} file(s), but it names one for each "
-            f"of UDA.MEAN_TEACHER.STUDENTS ({node.STUDENTS}) but the first, whose file is "
-            "MODEL.WEIGHTS."
+            f"UDA.MEAN_TEACHER.WEIGHTS is {tuple(node.WEIGHTS)}, but it names one file for each of "
+            f"UDA.MEAN_TEACHER.STUDENTS ({node.STUDENTS}) but the first, whose file is "
+            f"MODEL.WEIGHTS ({cfg.MODEL.WEIGHTS!r})."
         )
 
 

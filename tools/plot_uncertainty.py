@@ -38,9 +38,12 @@ def read(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     clusters = next((name for name in arrays if name.startswith("clusters/")), "clusters/global")
     for name in ("uncertainty", clusters, "identities"):
         if name not in arrays:
-            raise UserError(f"{args.labels}: '{name}' is missing; use P2LR or give --identities.")
-        if len(arrays[name]) != len(arrays["uncertainty"]):
+            advice = "give --identities" if name == "identities" else "P2LR and INCLR write it"
+            raise UserError(f"{args.labels}: '{name}' is missing; {advice}.")
+        if arrays[name].shape != arrays["uncertainty"].shape[:1]:
             raise UserError(f"'{name}' and 'uncertainty' differ in length; take one image list.")
+    if np.isinf(arrays["uncertainty"]).any():
+        raise UserError(f"{args.labels}: 'uncertainty' has infinite values.")
     return arrays["uncertainty"], arrays[clusters], arrays["identities"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -88,16 +89,18 @@ def load_weights(model: nn.Module, paths: Sequence[str], tested: Sequence[str] =
     Raises:
         UserError: a file is damaged, of another architecture, or without a tested view.
     """
+    loaded = set()
     for number, student in enumerate(model.students):
         path = paths[min(number, len(paths) - 1)]
         loader = WeightsLoader(student, path, number)
         loader.load(path, checkpointables=[])
-        if number and len(paths) == 1 and loader.networks == 1:
-            logger.warning(
-                "%s has one network, and all students start from it; name others in "
-                "UDA.MEAN_TEACHER.WEIGHTS.", path,
-            )  # fmt: skip
         _check_views(model.views, loader, tested)
+        loaded.add((os.path.realpath(path), number % loader.networks))
+    if len(loaded) < len(model.students):
+        logger.warning(
+            "%d students start from %d network(s); name a file for each in MODEL.WEIGHTS and "
+            "UDA.MEAN_TEACHER.WEIGHTS.", len(model.students), len(loaded),
+        )  # fmt: skip
     model.copy_to_teachers()
 
 

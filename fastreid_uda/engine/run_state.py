@@ -14,6 +14,7 @@ from .checkpointing import (
     labels_to_state,
     load_checkpoint,
     save_checkpoint,
+    teachers_in,
 )
 from .learning_rate import scheduler_state
 
@@ -85,6 +86,12 @@ def resume_run(trainer: UDATrainer) -> bool:
         raise UserError(
             f"{path} is of a network with the views {', '.join(state['labels'])}, but the config "
             f"describes {', '.join(trainer.model.views)}; restore it, or start without --resume."
+        )
+    saved, now = (len(teachers_in(s)) for s in (state["model"], trainer.model.state_dict()))
+    if saved != now:
+        raise UserError(
+            f"{path} has {saved} mean teacher(s), but the config describes {now}; restore "
+            "UDA.MEAN_TEACHER, or start without --resume."
         )
     _warn_of_changes(state["config"], flat_config(trainer.cfg), path)
     trainer.records, trainer.memory = state["records"], state["memory"]

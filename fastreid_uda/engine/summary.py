@@ -66,10 +66,12 @@ class RunSummary:
         scored = [record for record in records if "mAP" in record]
         best = max(scored, key=lambda record: best_teacher(record)[0], default={})
         if best:
-            teachers, chosen = scores_by_teacher(best), best_teacher(best)[1]
-            best = {k: v for k, v in best.items() if not k.startswith("teacher_")}
-            best |= teachers[chosen - 1] | {"selected_by": "target test mAP"}
-            best |= {"teacher": chosen} if len(teachers) > 1 else {}
+            several, chosen = len(scores_by_teacher(best)) > 1, best_teacher(best)[1]
+            plain = {k: v for k, v in best.items() if not k.startswith("teacher_")}
+            prefix = teacher_prefix(chosen)
+            own = {k.removeprefix(prefix): v for k, v in best.items() if k.startswith(prefix)}
+            best = plain | (own if chosen > 1 else {}) | {"selected_by": "target test mAP"}
+            best |= {"teacher": chosen} if several else {}
         self.update(rounds=records, last=records[-1] if records else {}, best=best)
 
 

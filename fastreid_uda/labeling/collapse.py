@@ -38,12 +38,14 @@ def check_trainable(
         left = len(np.unique(labels.labels[labels.kept]))
         if left < 2:
             radius = f" at eps {eps[view]:.4g}" if view in eps else ""
-            refiners = "UDA.REFINERS, or UDA.CLUSTER.EPS for more images in clusters"
-            advice = refiners if found >= 2 else "UDA.CLUSTER.EPS or UDA.CLUSTER.NAME"
+            key = "UDA.CLUSTER.EPS" if view in eps else "UDA.CLUSTER.KMEANS"
+            refiners = f"UDA.REFINERS or their keys, or {key} for other clusters"
+            advice = refiners if found >= 2 else f"{key} or UDA.CLUSTER.NAME"
             raise LabelingCollapse(
                 f"View '{view}': clustering found {found} cluster(s) of "
                 f"{int(clusters[view].kept.sum())} of {images} images{radius} and refinement left "
-                f"{left} of {int(labels.kept.sum())} images, but training needs 2; change {advice}."
+                f"{left} cluster(s) of {int(labels.kept.sum())} image(s), but training needs 2; "
+                f"change {advice}."
             )
         sizes = np.bincount(labels.labels[labels.kept])
         if sizes.max() > 0.1 * images and images > 100:

@@ -189,9 +189,9 @@ def test_two_students__each_loads_its_own_file(market, monkeypatch, caplog):
         for network in (student, teacher):
             own = {f"backbone.{k}": v for k, v in network.backbone.state_dict().items()}
             assert differing(saved, own) == []
-    assert "all students start from it" not in caplog.text
+    assert "students start from" not in caplog.text
     load_weights(model, paths[:1])
-    assert "has one network, and all students start from it" in caplog.text
+    assert "2 students start from 1 network(s)" in caplog.text
     first, second = (student.backbone.state_dict() for student in model.students)
     assert differing(first, second) == []
 
@@ -222,7 +222,15 @@ def test_two_students__each_teacher_is_tested(market):
 
 def test_summary__best_is_the_best_teacher_of_all_rounds(tmp_path):
     records = [
-        {"round": 0, "mAP": 40.0, "Rank-1": 50.0, "teacher_2/mAP": 45.0, "teacher_2/Rank-1": 44.0},
+        {
+            "round": 0,
+            "mAP": 40.0,
+            "Rank-1": 50.0,
+            "teacher_2/mAP": 45.0,
+            "teacher_2/Rank-1": 44.0,
+            "B/mAP": 1.0,
+            "teacher_2/B/mAP": 2.0,
+        },
         {"round": 1, "mAP": 43.0, "Rank-1": 51.0, "teacher_2/mAP": 42.0, "teacher_2/Rank-1": 41.0},
     ]
     assert [best_teacher(record) for record in records] == [(45.0, 2), (43.0, 1)]
@@ -231,6 +239,7 @@ def test_summary__best_is_the_best_teacher_of_all_rounds(tmp_path):
     summary.set_rounds(records)
     best = summary.content["best"]
     assert (best["round"], best["mAP"], best["Rank-1"], best["teacher"]) == (0, 45.0, 44.0, 2)
+    assert best["B/mAP"] == 2.0 and not any(name.startswith("teacher_") for name in best)
     assert summary.content["last"] == records[1]
     table = results_table(summary.content)
     assert "P2LR (last round), teacher 1" in table and "P2LR (last round), teacher 2" in table
@@ -259,9 +268,12 @@ def test_source_recipes__one_per_student_with_a_seed_and_a_folder_of_its_own(see
         (["UDA.MEAN_TEACHER.STUDENTS", "0"], "STUDENTS is 0, but it must be 1 or more"),
         (["UDA.MEAN_TEACHER.ENABLED", "False"], "STUDENTS is 2, but .*ENABLED is False"),
         (["UDA.MEAN_TEACHER.TEACHING", "mutual"], "TEACHING is 'mutual'.*average, cross"),
-        (["UDA.MEAN_TEACHER.WEIGHTS", "('a.pth',)"], "names one for each"),
+        (["UDA.MEAN_TEACHER.WEIGHTS", "('a.pth',)"], "names one file for each"),
         (["MODEL.WEIGHTS", "a.pth", "UDA.MEAN_TEACHER.WEIGHTS", "('a.pth', 'b.pth')"],
-         "has 2 file"),
+         r"WEIGHTS is \('a.pth', 'b.pth'\), but"),
+        (["MODEL.WEIGHTS", "a.pth", "UDA.MEAN_TEACHER.WEIGHTS", "('',)"],
+         r"WEIGHTS is \('',\), but it names one file"),
+        (["MODEL.WEIGHTS", "a.pth", "UDA.MEAN_TEACHER.WEIGHTS", "(1,)"], r"WEIGHTS is \(1,\)"),
         (["UDA.P2LR.ALPHA", "0.0"], "UDA.P2LR.ALPHA is 0.0"),
         (["UDA.P2LR.P0", "1.5"], "UDA.P2LR.P0 is 1.5"),
         (["UDA.P2LR.EPSILON", "0.0"], "UDA.P2LR.EPSILON is 0.0"),
@@ -323,3 +335,10 @@ def test_combinations__several_students_with_every_method(market, method, overri
         assert all(torch.isfinite(p).all() for p in teacher.parameters())
         same = differing(student.backbone.state_dict(), teacher.backbone.state_dict()) == []
         assert not same or "0.0" in overrides
+
+
+def test_resume__with_another_number_of_students_is_refused(market):
+    make_trainer(market, *KMEANS, rounds=1, method="p2lr").train()
+    one = make_trainer(market, *KMEANS, "UDA.MEAN_TEACHER.STUDENTS", "1", method="p2lr")
+    with pytest.raises(UserError, match=r"has 2 mean teacher\(s\), but the config describes 1"):
+        one.resume()

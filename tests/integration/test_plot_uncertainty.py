@@ -60,7 +60,7 @@ def test_plot__identities_of_another_file_and_other_formats(run, tmp_path):
 @pytest.mark.parametrize(
     "arrays,name,sentence",
     [
-        (ROUND, "f.png", "'identities' is missing; use P2LR or give --identities"),
+        (ROUND, "f.png", "'identities' is missing; give --identities"),
         ({"labels/global": np.arange(3)} | IDENTITIES, "f.png", "'uncertainty' is missing"),
         ({"uncertainty": np.ones(5)} | IDENTITIES, "f.png", "'clusters/global' is missing"),
         (ROUND | {"identities": np.arange(4)}, "f.png", "'identities' and 'uncertainty' differ"),

@@ -135,7 +135,7 @@ def test_one_cluster__collapses():
 
 def test_refiner_drops_everything__names_the_refiners():
     features, _ = make_features(cameras=1)
-    with pytest.raises(LabelingCollapse, match=r"left 0 of 0 images.*UDA\.REFINERS"):
+    with pytest.raises(LabelingCollapse, match=r"left 0 cluster\(s\) of 0 image.*UDA\.REFINERS"):
         labeler(refiners=(MSPLR(),))(features)
 
 

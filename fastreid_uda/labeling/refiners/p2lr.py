@@ -102,11 +102,12 @@ class P2LR:
             extras=inputs.features.extras,
         )
         u = CRITERIA[self.criterion].measure(self, evidence).astype(np.float32)
-        if not np.isfinite(u[candidates.kept]).all():
+        measured = u[candidates.kept]
+        if not (np.isfinite(measured) & (measured >= 0)).all():
             raise ValueError(
-                f"Criterion '{self.criterion}' gave an uncertainty that is not finite."
+                f"Criterion '{self.criterion}' gave an uncertainty that is negative or not finite."
             )
-        return u
+        return np.where(candidates.kept, u, np.float32(np.nan))
 
     def peak(self, labels: PseudoLabels) -> float:
         """epsilon, or a `UserError` if the ideal distribution would not be largest at the label."""
@@ -191,7 +192,8 @@ class Evidence(NamedTuple):
 class Criterion(NamedTuple):
     """A function that measures uncertainty, and the extras that it reads.
 
-    It gives (N,) float, 0 or more; larger is more doubtful, NaN for outliers.
+    It gives (N,) float, 0 or more; larger is more doubtful. What it says of images without a label
+    does not count.
     """
 
     measure: Callable[[P2LR, Evidence], np.ndarray]
