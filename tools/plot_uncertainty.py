@@ -42,8 +42,6 @@ def read(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             raise UserError(f"{args.labels}: '{name}' is missing; {advice}.")
         if arrays[name].shape != arrays["uncertainty"].shape[:1]:
             raise UserError(f"'{name}' and 'uncertainty' differ in length; take one image list.")
-    if np.isinf(arrays["uncertainty"]).any():
-        raise UserError(f"{args.labels}: 'uncertainty' has infinite values.")
     return arrays["uncertainty"], arrays[clusters], arrays["identities"]
 
 
@@ -52,18 +50,17 @@ def draw(right: np.ndarray, wrong: np.ndarray, path: str) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     both = np.concatenate([right, wrong, [0.0]], dtype=np.float64)  # from 0 on, the least there is
-    edges = np.histogram_bin_edges(both, bins=60)
-    for name, values, color in (("right", right, "#0072B2"), ("wrong", wrong, "#D55E00")):
-        axes.hist(
-            values, edges, alpha=0.6, color=color, label=f"{name} label: {len(values)} images"
-        )
-    axes.set(xlabel="uncertainty", ylabel="images")
-    axes.legend(frameon=False)
-    try:
+    try:  # ValueError: infinite values, or a format that matplotlib does not know
+        edges = np.histogram_bin_edges(both, bins=60)
+        for name, values, color in (("right", right, "#0072B2"), ("wrong", wrong, "#D55E00")):
+            label = f"{name} label: {len(values)} images"
+            axes.hist(values, edges, alpha=0.6, color=color, label=label)
+        axes.set(xlabel="uncertainty", ylabel="images")
+        axes.legend(frameon=False)
         with atomic_write(path) as file:
             figure.savefig(file, format=Path(path).suffix[1:] or "png")
-    except (OSError, ValueError) as error:  # ValueError: a format that matplotlib does not know
-        raise UserError(f"{path} cannot be written ({error}).") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be drawn ({error}).") from error
 
 
 def main(arguments: list[str] | None = None) -> int:

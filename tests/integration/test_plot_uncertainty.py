@@ -64,7 +64,7 @@ def test_plot__identities_of_another_file_and_other_formats(run, tmp_path):
         ({"labels/global": np.arange(3)} | IDENTITIES, "f.png", "'uncertainty' is missing"),
         ({"uncertainty": np.ones(5)} | IDENTITIES, "f.png", "'clusters/global' is missing"),
         (ROUND | {"identities": np.arange(4)}, "f.png", "'identities' and 'uncertainty' differ"),
-        (ROUND | IDENTITIES, "f.xyz", "f.xyz cannot be written"),
+        (ROUND | IDENTITIES, "f.xyz", "f.xyz cannot be drawn"),
     ],
 )
 def test_bad_input__one_sentence_and_code_2(run, tmp_path, arrays, name, sentence):
