@@ -16,6 +16,7 @@ P2LR = ROOT / "configs/Synthetic/p2lr.yml"
 INCLR = ROOT / "configs/Synthetic/inclr.yml"
 # Fewer steps on the source leave all features alike to the last digits.
 OPTIONS = [*TINY, "UDA.ROUNDS", "4", "UDA.CLUSTER.KMEANS.IMAGES_PER_CLUSTER", "6",
+           "UDA.P2LR.P0", "0.3", "UDA.P2LR.H", "1.5",
            "UDA.SOURCE.OPTS", "['SOLVER.MAX_EPOCH', 2, 'UDA.ITERS_PER_EPOCH', 20]"]  # fmt: skip
 IMAGES = 36  # of the tiny Market-1501
 

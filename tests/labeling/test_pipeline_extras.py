@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastreid_uda.errors import UserError
+from fastreid_uda.labeling.camera_normalization import normalize_per_camera, normalize_rows
 from fastreid_uda.labeling.clustering import DBSCAN, KMeans
 from fastreid_uda.labeling.distances import Jaccard
 from fastreid_uda.labeling.eps import FixedEps
@@ -13,7 +14,7 @@ from fastreid_uda.labeling.pipeline import PseudoLabeler
 from fastreid_uda.labeling.refiners.inclr import INCLR
 from fastreid_uda.labeling.refiners.msplr import MSPLR
 from fastreid_uda.labeling.refiners.p2lr import P2LR
-from fastreid_uda.labeling.types import OUTLIER
+from fastreid_uda.labeling.types import OUTLIER, make_pseudo_labels
 from fastreid_uda.labeling.uncertainty import divergence_from_ideal
 from tests.helpers import make_features
 
@@ -83,14 +84,13 @@ def test_extra_that_nobody_reads__may_be_anything():
     assert labeler(P2LR())(features, 0, 1).labels["global"].kept.any()
 
 
-def test_p2lr__measures_plain_features_also_where_others_are_clustered():
+def test_p2lr__measures_the_features_that_were_clustered():
     features, _ = make_features(noise=0.2)
     options = {"clusterer": KMeans(num_clusters=12), "camera_normalization": True}
     labeling = labeler(P2LR(p0=0.5), **options)(features, 0, 2)
     raw, refined = labeling.clusters["global"], labeling.labels["global"]
-    x = features.views["global"]
-    x = x / np.linalg.norm(x, axis=1, keepdims=True)
-    expected = divergence_from_ideal(x, raw, 20.0, 0.99)
+    x = normalize_rows(normalize_per_camera(features.views["global"], features.camera_ids))
+    expected = divergence_from_ideal(x, make_pseudo_labels(raw.labels, x), 20.0, 0.99)
     assert refined.uncertainty == pytest.approx(expected, abs=1e-5)
     assert refined.kept.sum() == 48
     assert refined.uncertainty[refined.kept].max() <= refined.uncertainty[~refined.kept].min()
