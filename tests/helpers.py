@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,22 @@ def train_net(config, *overrides, data=None, timeout=300, check=True):
     if check and process.returncode:
         raise AssertionError(f"exit {process.returncode}\n{process.stdout}\n{process.stderr}")
     return process
+
+
+def train_and_kill(config, moment, *overrides, data, timeout=240):
+    """Run tools/train_net.py and kill it (SIGKILL) as soon as the file `moment` is there."""
+    command = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", str(config)]
+    process = subprocess.Popen(
+        [*command, *overrides],
+        env=os.environ | {"FASTREID_DATASETS": str(data)}, cwd=ROOT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + timeout
+    while not moment.exists() and time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
 
 
 def read_summary(output_dir):

@@ -1,16 +1,13 @@
 """Whole runs of P2LR and INCLR as a user types them: two sources, two teachers, a kill."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 
-from tests.helpers import ROOT, TINY, read_summary, train_net
+from tests.helpers import ROOT, TINY, read_summary, train_and_kill, train_net
 
 P2LR = ROOT / "configs/Synthetic/p2lr.yml"
 INCLR = ROOT / "configs/Synthetic/inclr.yml"
@@ -74,24 +71,11 @@ def test_figure__uncertainty_of_right_and_wrong_labels_from_a_rounds_file(whole,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config,moment", [(P2LR, "labels/round_002.npz")])
-def test_kill_and_resume__repeats_students_teachers_labels_and_weights(
-    whole, data, tmp_path, config, moment
-):
+def test_kill_and_resume__repeats_students_teachers_labels_and_weights(whole, data, tmp_path):
     expected, _ = whole
-    command = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", str(config)]
-    process = subprocess.Popen(
-        [*command, "OUTPUT_DIR", str(tmp_path), *OPTIONS],
-        env=os.environ | {"FASTREID_DATASETS": str(data)}, cwd=ROOT,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 240
-    while not (tmp_path / moment).exists() and time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    train_net(config, "--resume", "OUTPUT_DIR", str(tmp_path), *OPTIONS, data=data)
+    moment = tmp_path / "labels/round_002.npz"
+    train_and_kill(P2LR, moment, "OUTPUT_DIR", str(tmp_path), *OPTIONS, data=data)
+    train_net(P2LR, "--resume", "OUTPUT_DIR", str(tmp_path), *OPTIONS, data=data)
     ours, theirs = (
         torch.load(folder / "model_final.pth", weights_only=True)["model"]
         for folder in (tmp_path, expected)

@@ -1,18 +1,12 @@
 """A whole run of SECRET as a user types it: three views, a mean teacher, a kill, a joint test."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-
 import numpy as np
 import pytest
 import torch
 
 from fastreid_uda.labeling.refiners.secret import mutual_refinement
 from fastreid_uda.labeling.types import OUTLIER
-from tests.helpers import ROOT, TINY, read_summary, train_net
+from tests.helpers import ROOT, TINY, read_summary, train_and_kill, train_net
 
 CONFIG = ROOT / "configs/Synthetic/secret.yml"
 OPTIONS = [*TINY, "UDA.ROUNDS", "3"]
@@ -67,18 +61,8 @@ def test_eval_only__global_as_in_the_run_and_jointly(whole, data, tmp_path):
 @pytest.mark.slow
 def test_kill_and_resume__repeats_student_and_teacher_bit_for_bit(whole, data, tmp_path):
     expected, _ = whole
-    command = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", str(CONFIG)]
-    process = subprocess.Popen(
-        [*command, "OUTPUT_DIR", str(tmp_path), *OPTIONS],
-        env=os.environ | {"FASTREID_DATASETS": str(data)}, cwd=ROOT,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 240
-    while not (tmp_path / "labels/round_001.npz").exists() and time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    moment = tmp_path / "labels/round_001.npz"
+    train_and_kill(CONFIG, moment, "OUTPUT_DIR", str(tmp_path), *OPTIONS, data=data)
     train_net(CONFIG, "--resume", "OUTPUT_DIR", str(tmp_path), *OPTIONS, data=data)
     ours, theirs = (
         torch.load(folder / "model_final.pth", weights_only=True)["model"]
