@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from fastreid_uda.labeling.types import FeatureSet
@@ -78,7 +79,7 @@ def train_net(config, *overrides, data=None, timeout=300, check=True):
 
 
 def train_and_kill(config, moment, *overrides, data, timeout=240):
-    """Run tools/train_net.py and kill it (SIGKILL) as soon as the file `moment` is there."""
+    """Run tools/train_net.py and kill it (SIGKILL) as soon as `moment()` is true."""
     command = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", str(config)]
     process = subprocess.Popen(
         [*command, *overrides],
@@ -86,11 +87,23 @@ def train_and_kill(config, moment, *overrides, data, timeout=240):
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + timeout
-    while not moment.exists() and time.monotonic() < deadline:
+    while not moment() and time.monotonic() < deadline:
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+
+def assert_same_run(ours, theirs, rounds):
+    """The networks and the labels of all rounds of two output folders are equal, bit for bit."""
+    paths = [folder / "model_final.pth" for folder in (ours, theirs)]
+    networks = [torch.load(path, weights_only=True)["model"] for path in paths]
+    assert networks[0].keys() == networks[1].keys()
+    assert [k for k, v in networks[1].items() if not torch.equal(networks[0][k], v)] == []
+    for n in range(rounds):
+        first, second = (np.load(f / f"labels/round_{n:03d}.npz") for f in (ours, theirs))
+        assert first.files == second.files
+        assert all(np.array_equal(first[k], second[k], equal_nan=True) for k in second.files)
 
 
 def read_summary(output_dir):

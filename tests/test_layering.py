@@ -19,8 +19,8 @@ FORBIDDEN = {
 }
 # stages of labeling in their order: a stage never imports a later one
 STAGES = [
-    "types", "camera_normalization", "neighbors", "jaccard", "distances", "eps", "clustering",
-    "uncertainty", "refiners", "collapse", "pipeline", "label_files",
+    "types", "cameras", "camera_normalization", "neighbors", "jaccard", "distances", "eps",
+    "clustering", "uncertainty", "refiners", "collapse", "pipeline", "label_files",
 ]  # fmt: skip
 
 

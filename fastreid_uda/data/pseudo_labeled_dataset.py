@@ -13,7 +13,7 @@ from fastreid.data.data_utils import read_image
 from torch.utils.data import Dataset
 
 from ..errors import UserError
-from ..labeling.types import OUTLIER, PseudoLabels, kept_in_all
+from ..labeling.types import OUTLIER, PseudoLabels, kept_in_all, weights_in_all
 from .image_list import ImageList
 
 
@@ -53,7 +53,7 @@ class PseudoLabeledDataset(Dataset):
                 )
         self._trained = kept_in_all(labels)
         self._targets = np.stack([part.labels for part in labels.values()])
-        self._weights = np.minimum.reduce([part.weights for part in labels.values()])
+        self._weights = weights_in_all(labels)
 
     @property
     def kept(self) -> np.ndarray:

@@ -15,7 +15,7 @@ from fastreid.solver import lr_scheduler
 
 from ..config import build_labeler
 from ..config_loading import source_config
-from ..data.build import load_dataset, load_test_set
+from ..data.build import load_dataset, load_test_set, load_training_images
 from ..data.samplers.batch_samplers import SAMPLERS
 from ..errors import UserError
 from ..evaluation.distances import METRICS
@@ -148,7 +148,10 @@ def _check_datasets(cfg: Any, eval_only: bool) -> None:
         names += cfg.DATASETS.NAMES
         if source_config(cfg, "source").UDA.SOURCE.TARGET_BN:
             names += cfg.UDA.TARGET
-    if "adapt" in stages or "supervised" in stages:
+    if "adapt" in stages:
+        images = load_training_images(cfg.UDA.TARGET, cfg)
+        build_labeler(cfg).check_cameras(images.camera_ids)
+    elif "supervised" in stages:
         names += cfg.UDA.TARGET
     for name in cfg.DATASETS.TESTS:
         load_test_set(name, cfg)

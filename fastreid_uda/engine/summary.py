@@ -70,7 +70,8 @@ class RunSummary:
             plain = {k: v for k, v in best.items() if not k.startswith("teacher_")}
             prefix = teacher_prefix(chosen)
             own = {k.removeprefix(prefix): v for k, v in best.items() if k.startswith(prefix)}
-            best = plain | (own if chosen > 1 else {}) | {"selected_by": "target test mAP"}
+            best = plain | own if prefix else plain
+            best |= {"selected_by": "target test mAP"}
             best |= {"teacher": chosen} if several else {}
         self.update(rounds=records, last=records[-1] if records else {}, best=best)
 

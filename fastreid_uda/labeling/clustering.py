@@ -28,10 +28,12 @@ class Clusterer(Protocol):
     """What the pipeline asks of a clusterer.
 
     Attributes:
-        uses_distances: whether `cluster` reads `distances` and `eps`; None may be passed if not.
+        uses_distances: whether `cluster` reads `distances`; None may be passed if not.
+        uses_eps: whether it reads `eps`, likewise.
     """
 
     uses_distances: ClassVar[bool]
+    uses_eps: ClassVar[bool]
 
     def cluster(
         self,
@@ -62,6 +64,7 @@ class DBSCAN:
     """
 
     uses_distances: ClassVar[bool] = True
+    uses_eps: ClassVar[bool] = True
 
     min_samples: int = 4  # images within eps, the image itself included, that make a core
 
@@ -104,6 +107,7 @@ class KMeans:
     """
 
     uses_distances: ClassVar[bool] = False
+    uses_eps: ClassVar[bool] = False
 
     num_clusters: int = 500  # unused where images_per_cluster is above 0
     images_per_cluster: int = 0  # if above 0, floor(N / this) clusters; MSPLR: 15

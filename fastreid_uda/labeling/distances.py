@@ -208,10 +208,21 @@ class BlockwiseDistances(PairwiseDistances):
 
 
 class Distance(Protocol):
-    """What the pipeline asks of a distance."""
+    """What the pipeline asks of a distance.
 
-    def measure(self, features: np.ndarray) -> PairwiseDistances:
-        """The distances between all rows of (N, D) float32 features of one view."""
+    One that looks at the cameras also has the method of `ChecksCameras`.
+    """
+
+    def measure(
+        self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0
+    ) -> PairwiseDistances:
+        """The distances between all rows of one view.
+
+        Args:
+            features: (N, D) float32.
+            camera_ids: (N,) integers, or None where the cameras are unknown.
+            round_index: 0 in the first round.
+        """
 
 
 DISTANCES = Registry("UDA.DISTANCE.NAME")  # classes with the method of `Distance`
@@ -232,7 +243,9 @@ class Jaccard:
                 raise UserError(f"UDA.DISTANCE.JACCARD.{key} is {value}, but must be at least 1.")
         check_backend(self.backend)
 
-    def measure(self, features: np.ndarray) -> SparseDistances:
+    def measure(
+        self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0
+    ) -> SparseDistances:
         """Distances of unit rows; pairs that are not stored are at distance 1."""
         matrix = k_reciprocal_jaccard(features, self.k1, self.k2, backend=self.backend)
         return SparseDistances(matrix)
@@ -243,7 +256,9 @@ class Jaccard:
 class Cosine:
     """1 - cos in [0, 2], the distance of MSPLR."""
 
-    def measure(self, features: np.ndarray) -> BlockwiseDistances:
+    def measure(
+        self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0
+    ) -> BlockwiseDistances:
         """Distances of rows of any length, zero included."""
         return BlockwiseDistances(features, "cosine")
 
@@ -253,6 +268,8 @@ class Cosine:
 class Euclidean:
     """Euclidean distance, in [0, 2] for unit rows; the distance of NPLP."""
 
-    def measure(self, features: np.ndarray) -> BlockwiseDistances:
+    def measure(
+        self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0
+    ) -> BlockwiseDistances:
         """Distances of rows of any length."""
         return BlockwiseDistances(features, "euclidean")

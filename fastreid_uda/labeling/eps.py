@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,12 +23,19 @@ EPS_RULES = Registry("UDA.CLUSTER.EPS_RULE")
 class EpsRule(Protocol):
     """What the pipeline asks of a rule."""
 
-    def find(self, distances: PairwiseDistances, camera_ids: np.ndarray | None = None) -> float:
+    def find(
+        self,
+        distances: PairwiseDistances,
+        camera_ids: np.ndarray | None = None,
+        cluster: Callable[[float], np.ndarray] | None = None,
+    ) -> float:
         """A positive, finite radius.
 
         Args:
             distances: of one view.
             camera_ids: (N,) integers, for rules that look across cameras.
+            cluster: radius -> the labels (N,) that the clusterer gives with it, for rules that try
+                several.
         """
 
 
@@ -40,7 +48,12 @@ class FixedEps:
     def __post_init__(self) -> None:
         check_eps(self.eps)
 
-    def find(self, distances: PairwiseDistances, camera_ids: np.ndarray | None = None) -> float:
+    def find(
+        self,
+        distances: PairwiseDistances,
+        camera_ids: np.ndarray | None = None,
+        cluster: Callable[[float], np.ndarray] | None = None,
+    ) -> float:
         """The radius that was set."""
         return self.eps
 
@@ -56,14 +69,17 @@ class Rho:
         if not 0 < self.fraction <= 1:
             raise UserError(f"UDA.CLUSTER.RHO.FRACTION is {self.fraction}, but must be in (0, 1].")
 
-    def find(self, distances: PairwiseDistances, camera_ids: np.ndarray | None = None) -> float:
+    def find(
+        self,
+        distances: PairwiseDistances,
+        camera_ids: np.ndarray | None = None,
+        cluster: Callable[[float], np.ndarray] | None = None,
+    ) -> float:
         """The radius by `rho_eps`."""
-        return rho_eps(distances, self.fraction, camera_ids)
+        return rho_eps(distances, self.fraction)
 
 
-def rho_eps(
-    distances: PairwiseDistances, fraction: float = 1.6e-3, camera_ids: np.ndarray | None = None
-) -> float:
+def rho_eps(distances: PairwiseDistances, fraction: float = 1.6e-3) -> float:
     """The mean of the smallest non-zero distances between different images.
 
     Reference: Song et al., "Unsupervised Domain Adaptive Re-Identification: Theory and Practice",
@@ -74,7 +90,6 @@ def rho_eps(
     Args:
         distances: of one view.
         fraction: rho, the share of the pairs that count, in (0, 1].
-        camera_ids: unused here.
 
     Raises:
         UserError: if no two images are at a distance above 0.

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import UserError
 from ..npz import read_npz
 from .pipeline import Labeling
-from .types import FeatureSet
+from .types import FeatureSet, weights_in_all
 
 _FACTS = ("camera_ids", "identities")
 
@@ -78,8 +78,8 @@ def labeling_to_arrays(
     arrays |= {f"clusters/{view}": part.labels for view, part in labeling.clusters.items()}
     arrays |= {f"centroids/{view}": part.centroids for view, part in labeling.labels.items()}
     arrays |= {f"eps/{view}": np.array(value) for view, value in labeling.eps.items()}
-    first, *_ = parts = list(labeling.labels.values())
-    arrays["weights"] = np.minimum.reduce([part.weights for part in parts])
+    first, *_ = labeling.labels.values()
+    arrays["weights"] = weights_in_all(labeling.labels)
     if first.uncertainty is not None:
         arrays["uncertainty"] = first.uncertainty
     if identities is not None:

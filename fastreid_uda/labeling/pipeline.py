@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from ..errors import UserError
 from .camera_normalization import normalize_per_camera, normalize_rows
+from .cameras import ChecksCameras, require_cameras
 from .clustering import Clusterer
 from .collapse import LabelingCollapse, check_trainable
 from .distances import Distance, PairwiseDistances
@@ -26,6 +28,8 @@ __all__ = ["Labeling", "LabelingCollapse", "PseudoLabeler", "StageClock"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_NORMALIZATION_ADVICE = "UDA.CAMERA_NORMALIZATION needs them; set it to False"
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class PseudoLabeler:
         camera_normalization: standardise the features of each camera before they are clustered.
         row_normalization: L2-normalise the features that are clustered.
         join_views: cluster the concatenation of all views; every view gets the same clusters.
-        distance: how the distances are measured; not used by clusterers that use none.
+        distance: how the distances are measured; not used unless the clusterer or a refiner does.
         eps: the DBSCAN radius, or the rule that finds it.
         eps_update: `first`: the radius found in the first round is kept; `every`: found each round.
         clusterer: DBSCAN or k-means.
@@ -123,17 +127,15 @@ class PseudoLabeler:
         clock = StageClock(observe)
         with clock.stage("normalize"):
             plain = features.map_views(normalize_rows)
-            clustered = self._normalize(features)
+            clustered = self._normalize(features, plain)
         with clock.stage("distances"):
-            distances = self._measure(clustered)
+            distances = self._measure(clustered, round_index)
         with clock.stage("eps"):
-            eps = self._radii(distances, features.camera_ids, kept_eps)
-            near_eps = per_space(lambda view: distances[view].count_near(eps[view]), distances)
+            eps = self._radii(clustered, distances, kept_eps)
+            near_eps = per_space(lambda view: distances[view].count_near(eps[view]), eps)
         with clock.stage("cluster"):
             labels = per_space(
-                lambda view: self.clusterer.cluster(
-                    clustered.views[view], distances.get(view), eps.get(view), self.seed
-                ),
+                lambda view: self._cluster(clustered, distances, view, eps.get(view)),
                 clustered.views,
             )
             clusters = {
@@ -168,6 +170,21 @@ class PseudoLabeler:
                         f"{type(refiner).__name__} compares them; change it or UDA.REFINERS."
                     )
 
+    def check_cameras(self, camera_ids: np.ndarray | None) -> None:
+        """Raise a `UserError` if a stage cannot work with the cameras of the target images.
+
+        Args:
+            camera_ids: (N,) integers, or None where the cameras are unknown.
+        """
+        if self.camera_normalization:
+            require_cameras(camera_ids, 1, _NORMALIZATION_ADVICE)
+        stages: list[object] = [self.clusterer, *self.refiners]
+        stages += [self.distance] if self._uses("uses_distances") else []
+        stages += [self.eps] if self._uses("uses_eps") else []
+        for stage in stages:
+            if isinstance(stage, ChecksCameras):
+                stage.check_cameras(camera_ids)
+
     def _check(self, features: FeatureSet) -> np.ndarray:
         """(N,) bool, True for the images of which all features that are read are finite."""
         if features.num_images < 2:
@@ -175,6 +192,7 @@ class PseudoLabeler:
                 f"The target set has {features.num_images} image(s), but clustering needs at "
                 "least 2; check the folder of the target data set."
             )
+        self.check_cameras(features.camera_ids)
         for refiner in self._needing_extras():
             check_extras(refiner, features)
         read = [*features.views.values(), *(features.extras[name] for name in self.extras)]
@@ -192,30 +210,57 @@ class PseudoLabeler:
             logger.warning("%d feature rows are zero; they are at distance 1 to all others.", zero)
         return finite
 
-    def _normalize(self, features: FeatureSet) -> FeatureSet:
+    def _normalize(self, features: FeatureSet, plain: FeatureSet) -> FeatureSet:
+        """The features to cluster: `plain`, the unit rows, unless an option asks for others."""
         if self.camera_normalization:
-            camera_ids = features.require_camera_ids(
-                "UDA.CAMERA_NORMALIZATION needs them; set it to False"
-            )
+            camera_ids = require_cameras(features.camera_ids, 1, _NORMALIZATION_ADVICE)
             features = features.map_views(lambda x: normalize_per_camera(x, camera_ids))
-        if self.row_normalization:
-            features = features.map_views(normalize_rows)
+            if self.row_normalization:
+                features = features.map_views(normalize_rows)
+        elif self.row_normalization:
+            features = plain
         return concatenate_views(features) if self.join_views else features
 
-    def _measure(self, features: FeatureSet) -> dict[str, PairwiseDistances]:
-        if not self.clusterer.uses_distances:
+    def _uses(self, attribute: str) -> bool:
+        """Whether the clusterer or a refiner has `uses_distances` or `uses_eps`."""
+        return any(getattr(stage, attribute, False) for stage in (self.clusterer, *self.refiners))
+
+    def _measure(self, features: FeatureSet, round_index: int) -> dict[str, PairwiseDistances]:
+        if not self._uses("uses_distances"):
             return {}
-        return per_space(lambda view: self.distance.measure(features.views[view]), features.views)
+        return per_space(
+            lambda view: self.distance.measure(
+                features.views[view], features.camera_ids, round_index
+            ),
+            features.views,
+        )
 
     def _radii(
         self,
+        features: FeatureSet,
         distances: Mapping[str, PairwiseDistances],
-        camera_ids: np.ndarray | None,
         kept_eps: Mapping[str, float] | None,
     ) -> dict[str, float]:
+        if not self._uses("uses_eps"):
+            return {}
         if kept_eps and self.eps_update == "first" and not isinstance(self.eps, FixedEps):
             return {view: kept_eps[view] for view in distances}
-        return per_space(lambda view: self.eps.find(distances[view], camera_ids), distances)
+
+        def find(view: str) -> float:
+            cluster = partial(self._cluster, features, distances, view)
+            return self.eps.find(distances[view], features.camera_ids, cluster)
+
+        return per_space(find, distances)
+
+    def _cluster(
+        self,
+        features: FeatureSet,
+        distances: Mapping[str, PairwiseDistances],
+        view: str,
+        eps: float | None,
+    ) -> np.ndarray:
+        """The labels (N,) of one view."""
+        return self.clusterer.cluster(features.views[view], distances.get(view), eps, self.seed)
 
 
 def per_space(compute: Callable[[str], T], spaces: Mapping[str, object]) -> dict[str, T]:

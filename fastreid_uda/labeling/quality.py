@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from .types import OUTLIER, PseudoLabels, kept_in_all
+from .types import OUTLIER, PseudoLabels, kept_in_all, weights_in_all
 from .uncertainty_scores import score_uncertainty
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def describe_labeling(
     if trained.uncertainty is not None:
         raw = labeling.clusters[first].labels
         quality |= score_uncertainty(trained.uncertainty, raw, identities)
-    weights = np.minimum.reduce([part.weights for part in labeling.labels.values()])[trained.kept]
+    weights = weights_in_all(labeling.labels)[trained.kept]
     if (weights != 1).any():
         quality["weight/mean"] = float(weights.mean(dtype=np.float64))
     return {name: counts[name] for name in _COUNTS} | {

@@ -55,17 +55,6 @@ class FeatureSet:
         """N."""
         return len(next(iter(self.views.values())))
 
-    def require_camera_ids(self, reason: str) -> np.ndarray:
-        """The camera ids, or a `UserError` that says what needs them.
-
-        Args:
-            reason: who needs the ids and how to do without, e.g. "UDA.CAMERA_NORMALIZATION needs
-                camera ids; set it to False".
-        """
-        if self.camera_ids is None:
-            raise UserError(f"The target images have no camera ids, but {reason}.")
-        return self.camera_ids
-
     def map_views(self, function: Callable[[np.ndarray], np.ndarray]) -> FeatureSet:
         """The same images with a function applied to each view; extras stay as they are."""
         return replace(self, views={name: function(x) for name, x in self.views.items()})
@@ -186,6 +175,11 @@ def make_pseudo_labels(labels: np.ndarray, features: np.ndarray) -> PseudoLabels
 def kept_in_all(labels: Mapping[str, PseudoLabels]) -> np.ndarray:
     """(N,) bool: the images that have a label in every view, i.e. the training set."""
     return np.logical_and.reduce([part.kept for part in labels.values()])
+
+
+def weights_in_all(labels: Mapping[str, PseudoLabels]) -> np.ndarray:
+    """(N,) float32: the trust in each image, the smallest of its weights in the views."""
+    return np.minimum.reduce([part.weights for part in labels.values()])
 
 
 def class_centroids(features: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 
 from fastreid_uda.labeling.refiners.secret import mutual_refinement
 from fastreid_uda.labeling.types import OUTLIER
-from tests.helpers import ROOT, TINY, read_summary, train_and_kill, train_net
+from tests.helpers import ROOT, TINY, assert_same_run, read_summary, train_and_kill, train_net
 
 CONFIG = ROOT / "configs/Synthetic/secret.yml"
 OPTIONS = [*TINY, "UDA.ROUNDS", "3"]
@@ -62,17 +62,11 @@ def test_eval_only__global_as_in_the_run_and_jointly(whole, data, tmp_path):
 def test_kill_and_resume__repeats_student_and_teacher_bit_for_bit(whole, data, tmp_path):
     expected, _ = whole
     moment = tmp_path / "labels/round_001.npz"
-    train_and_kill(CONFIG, moment, "OUTPUT_DIR", str(tmp_path), *OPTIONS, data=data)
+    train_and_kill(CONFIG, moment.exists, "OUTPUT_DIR", str(tmp_path), *OPTIONS, data=data)
     train_net(CONFIG, "--resume", "OUTPUT_DIR", str(tmp_path), *OPTIONS, data=data)
-    ours, theirs = (
-        torch.load(folder / "model_final.pth", weights_only=True)["model"]
-        for folder in (tmp_path, expected)
-    )
-    assert any(name.startswith("teachers.0.") for name in theirs)
-    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
-    for n in range(3):
-        ours, theirs = (np.load(f / f"labels/round_{n:03d}.npz") for f in (tmp_path, expected))
-        assert all((ours[key] == theirs[key]).all() for key in theirs.files)
+    assert_same_run(tmp_path, expected, rounds=3)
+    names = torch.load(expected / "model_final.pth", weights_only=True)["model"]
+    assert any(name.startswith("teachers.0.") for name in names)
 
 
 @pytest.mark.slow

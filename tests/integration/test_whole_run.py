@@ -1,18 +1,20 @@
 """tools/train_net.py as a user types it: whole runs, kills, resumes, mistakes."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tests.helpers import ROOT, TINY, read_summary, train_net, write_market
+from tests.helpers import (
+    ROOT,
+    TINY,
+    assert_same_run,
+    read_summary,
+    train_and_kill,
+    train_net,
+    write_market,
+)
 
 CONFIG = ROOT / "configs/Synthetic/msplr.yml"
 OPTIONS = [*TINY, "SOLVER.MAX_EPOCH", "2", "SOLVER.CHECKPOINT_PERIOD", "1", "TEST.EVAL_PERIOD", "2"]
@@ -107,29 +109,17 @@ MOMENTS = {
 def test_kill_and_resume__repeats_bit_for_bit(whole, data, tmp_path, moment):
     expected, _ = whole
     file, text = MOMENTS[moment]
-    command = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", str(CONFIG)]
-    environment = os.environ | {"FASTREID_DATASETS": str(data)}
-    process = subprocess.Popen(
-        [*command, "OUTPUT_DIR", str(tmp_path), *OPTIONS],
-        env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
     log = tmp_path / "log.txt"
-    while process.poll() is None and time.monotonic() < deadline:
-        if (file and (tmp_path / file).exists()) or (
-            text and log.exists() and text in log.read_text()
-        ):
-            break
-        time.sleep(0.005)
-    assert process.poll() is None, "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    train_net(CONFIG, "--resume", "OUTPUT_DIR", str(tmp_path), *OPTIONS, data=data)
-    for name in ("round_000.npz", "round_001.npz"):
-        ours, theirs = (np.load(folder / "labels" / name) for folder in (tmp_path, expected))
-        assert all((ours[key] == theirs[key]).all() for key in theirs.files)
-    ours, theirs = weights(tmp_path), weights(expected)
-    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+
+    def is_reached():
+        if file:
+            return (tmp_path / file).exists()
+        return log.exists() and text in log.read_text()
+
+    options = ["OUTPUT_DIR", str(tmp_path), *OPTIONS]
+    train_and_kill(CONFIG, is_reached, *options, data=data, timeout=120)
+    train_net(CONFIG, "--resume", *options, data=data)
+    assert_same_run(tmp_path, expected, rounds=2)
     for ours, theirs in zip(
         read_summary(tmp_path)["rounds"], read_summary(expected)["rounds"], strict=True
     ):

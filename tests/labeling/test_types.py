@@ -86,12 +86,6 @@ def test_feature_set__counts_camera_ids():
         FeatureSet({"global": np.zeros((3, 2), np.float32)}, np.zeros(2, np.int64))
 
 
-def test_require_camera_ids__says_who_needs_them():
-    features = FeatureSet({"global": np.zeros((3, 2), np.float32)})
-    with pytest.raises(UserError, match="no camera ids, but X needs them"):
-        features.require_camera_ids("X needs them")
-
-
 def test_feature_set__extras_need_one_row_per_image():
     views = {"global": np.zeros((3, 2), np.float32)}
     with pytest.raises(UserError, match="'student/global' has 2 rows"):

@@ -28,9 +28,10 @@ class RefinerInputs:
     Attributes:
         features: the features of all images, unit rows, before camera normalisation.
         clustered: the features as they were clustered, after it.
-        distances: view -> the distances that were clustered; empty for clusterers that use none.
+        distances: view -> the distances between the clustered features; empty if neither the
+            clusterer nor a refiner uses them.
         clusters: view -> the labels as the previous stage made them.
-        eps: view -> the DBSCAN radius; empty for clusterers that use none.
+        eps: view -> the DBSCAN radius; empty if neither the clusterer nor a refiner uses it.
         round_index: 0 in the first round.
         num_rounds: the planned number of rounds.
     """
@@ -54,7 +55,9 @@ class Refiner(Protocol):
 
     A refiner is a frozen dataclass; its fields are its hyper-parameters and its config keys. One
     that cannot work with every network also has the method of `ChecksViews`, one that needs more
-    than the views the property of `NeedsExtras`.
+    than the views the property of `NeedsExtras`, one that looks at the cameras the method of
+    `ChecksCameras`. One that reads `inputs.distances` or `inputs.eps` says so with the class
+    attribute `uses_distances` or `uses_eps`, so that they are there with every clusterer.
     """
 
     def refine(self, inputs: RefinerInputs) -> Mapping[str, PseudoLabels]:

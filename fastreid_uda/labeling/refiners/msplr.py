@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 
 from ...errors import UserError
+from ..cameras import require_cameras
 from ..types import OUTLIER, PseudoLabels, renumber
 from .base import REFINERS, RefinerInputs
 
@@ -37,18 +38,23 @@ class MSPLR:
 
     def refine(self, inputs: RefinerInputs) -> Mapping[str, PseudoLabels]:
         """Drop the small and the single-camera clusters and close the gaps in the numbering."""
-        camera_ids = None
-        if self.min_cameras > 1:
-            camera_ids = inputs.features.require_camera_ids(
-                "MSPLR selects clusters by their cameras; set UDA.MSPLR.MIN_CAMERAS to 1"
-            )
         refined = {}
         for view, raw in inputs.clusters.items():
             large = cluster_sizes(raw) >= self.min_images
-            if camera_ids is not None:
+            if self.min_cameras > 1:
+                camera_ids = self._require_cameras(inputs.features.camera_ids)
                 large &= cameras_per_cluster(raw, camera_ids) >= self.min_cameras
             refined[view] = select_clusters(raw, large)
         return refined
+
+    def check_cameras(self, camera_ids: np.ndarray | None) -> None:
+        """Raise a `UserError` unless there are as many cameras as a cluster has to have."""
+        if self.min_cameras > 1:
+            self._require_cameras(camera_ids)
+
+    def _require_cameras(self, camera_ids: np.ndarray | None) -> np.ndarray:
+        advice = "MSPLR selects clusters by their cameras; set UDA.MSPLR.MIN_CAMERAS to 1"
+        return require_cameras(camera_ids, self.min_cameras, advice)
 
 
 def cluster_sizes(labels: PseudoLabels) -> np.ndarray:

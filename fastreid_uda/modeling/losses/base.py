@@ -36,6 +36,11 @@ class Loss(nn.Module):
         raise NotImplementedError
 
 
+def weighted_mean(losses: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """The mean over B of (B,) losses times (B,) weights: a doubtful label counts less."""
+    return (losses if weights is None else losses * weights).mean()
+
+
 class ClassMemory(Loss):
     """A table with one row per class, moved by the batches and not by the optimiser.
 

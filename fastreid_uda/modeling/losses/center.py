@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .base import LOSSES, ClassMemory
+from .base import LOSSES, ClassMemory, weighted_mean
 
 
 @LOSSES.register
@@ -58,4 +58,4 @@ def center_loss(
 ) -> torch.Tensor:
     """Mean squared Euclidean distance between (B, D) features and their (B, D) centers."""
     losses = (features - centers).square().sum(dim=1)
-    return (losses if weights is None else losses * weights).mean()
+    return weighted_mean(losses, weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from .base import LOSSES, Loss
+from .base import LOSSES, Loss, weighted_mean
 
 
 @LOSSES.register
@@ -62,7 +62,7 @@ def cross_entropy(
         weights: (B,) trust in each label; the mean stays over B, so a doubtful label counts less.
     """
     losses = -(soft_targets * F.log_softmax(logits, dim=1)).sum(dim=1)
-    return (losses if weights is None else losses * weights).mean()
+    return weighted_mean(losses, weights)
 
 
 def smoothed_targets(

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from ...errors import UserError
-from .base import LOSSES, Loss
+from .base import LOSSES, Loss, weighted_mean
 
 
 @LOSSES.register
@@ -63,9 +63,8 @@ class INCLRLoss(Loss):
             losses = F.cross_entropy(logits, targets, reduction="none")
         else:
             losses = divergence(teacher["pred_class_logits"].detach().float(), logits)
-        if weights is not None and self.kl_mode != "regulariser":
-            losses = losses * weights
-        return self.scale * losses.mean()
+        trust = None if self.kl_mode == "regulariser" else weights
+        return self.scale * weighted_mean(losses, trust)
 
 
 def divergence(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:

@@ -40,9 +40,11 @@ def test_msplr__equals_a_loop():
     assert refined.labels.tolist() == expected
 
 
-def test_msplr__single_camera_data_keeps_nothing():
-    refined, _ = refine([0, 0, 0, 0, 1, 1, 1, 1], [0] * 8)
-    assert refined.num_classes == 0 and not refined.kept.any()
+def test_msplr__refuses_single_camera_data_with_the_key_to_change():
+    with pytest.raises(UserError, match=r"1 camera\(s\).*UDA\.MSPLR\.MIN_CAMERAS to 1"):
+        refine([0, 0, 0, 0, 1, 1, 1, 1], [0] * 8)
+    refined, _ = refine([0, 0, 0, 0, 1, 1, 1, 1], [0] * 8, min_cameras=1)
+    assert refined.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 def test_msplr__without_camera_ids_says_so():
