@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: venv demo test test-fast check format bench clean
+.PHONY: venv demo table test test-fast check format bench clean
 
 venv: $(READY)
 
@@ -23,6 +23,10 @@ $(READY): setup.py
 demo: $(READY)
 	$(BIN)/python tools/train_net.py --config-file configs/Synthetic/msplr.yml \
 		UDA.STAGES "('source', 'adapt', 'supervised')" OUTPUT_DIR logs/demo
+
+# All methods with three seeds; a run that is finished is not repeated, one that was stopped goes on.
+table: $(READY)
+	$(BIN)/python benchmarks/synthetic_table.py
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from .errors import UserError
-from .labeling.clustering import CLUSTERERS
+from .labeling.clustering import CLUSTERERS, ChecksDistances, Clusterer
 from .labeling.distances import DISTANCES
-from .labeling.eps import EPS_RULES, FixedEps
+from .labeling.eps import EPS_RULES, EpsRule, FixedEps
+from .labeling.eps_scan import Scan  # registers itself
 from .labeling.pipeline import PseudoLabeler
-from .labeling.refiners import REFINERS
+from .labeling.refiners import REFINERS, Refiner
 from .registry import Registry
+
+AUTO = "auto"
+"""The value of UDA.CLUSTER.EPS that stands for the rule `Scan`."""
 
 
 def add_uda_config(cfg: Any) -> None:
@@ -93,7 +98,8 @@ def _add_labeling_keys(uda: Any, node: type) -> None:
     _add_arguments(uda.DISTANCE, node, DISTANCES)
     uda.CLUSTER = node()
     uda.CLUSTER.NAME = "DBSCAN"
-    uda.CLUSTER.EPS = None  # DBSCAN's radius; None: found by EPS_RULE
+    # DBSCAN's radius; None: found by EPS_RULE; "auto": by its rule Scan, which tries several.
+    uda.CLUSTER.EPS = None
     uda.CLUSTER.EPS_RULE = "Rho"
     uda.CLUSTER.EPS_UPDATE = "first"  # the rule's radius: first (kept in later rounds) | every
     _add_arguments(uda.CLUSTER, node, CLUSTERERS)
@@ -116,6 +122,10 @@ def _add_keys_to_fastreid_nodes(cfg: Any, node: type) -> None:
     # class) or "all" (MMT: eps/K on every class, the right one too).
     cfg.MODEL.LOSSES.CE.SMOOTHING = "others"
     cfg.MODEL.LOSSES.CENTER = node({"SCALE": 0.005, "LR": 0.5})
+    # LOGIT_SCALE multiplies dot products of unit vectors, or of plain ones if NORMALIZE is False.
+    cfg.MODEL.LOSSES.CENTER_CONTRASTIVE = node(
+        {"SCALE": 1.0, "NORMALIZE": True, "LOGIT_SCALE": 10.0}
+    )
     cfg.MODEL.LOSSES.SOFT_CE = node({"SCALE": 1.0})  # these two follow the mean teacher
     cfg.MODEL.LOSSES.SOFT_TRI = node({"SCALE": 1.0})
     # INCLR's Eq. 7, read in three ways: weighted_ce | weighted_soft | regulariser.
@@ -123,11 +133,15 @@ def _add_keys_to_fastreid_nodes(cfg: Any, node: type) -> None:
     # The losses that multiply each image by the weight of its label.
     cfg.MODEL.LOSSES.WEIGHTED = (
         "CrossEntropyLoss", "SoftCrossEntropyLoss", "SoftTripletLoss", "CenterLoss", "INCLRLoss",
+        "CenterContrastiveLoss",
     )  # fmt: skip
     # The losses of the views beside "global": their names, their scales in that order, and whether
     # they are averaged over these views instead of summed. (): the names, the scales of "global".
     cfg.MODEL.LOSSES.PARTS = node({"NAME": (), "SCALES": (), "MEAN": False})
     cfg.MODEL.HEADS.DROPOUT = 0.0  # of the features after the neck, before the classifier
+    # PyramidHead: the feature map is cut into 1, 2, ..., LEVELS stripes, and the vectors of all
+    # stripes go through a linear layer with EMBEDDING_DIM outputs (0: there is none).
+    cfg.MODEL.HEADS.PYRAMID = node({"LEVELS": 2})
     # The views of MultiViewHead beside "global": stripes of the feature map, top to bottom.
     cfg.MODEL.HEADS.PARTS = node()
     cfg.MODEL.HEADS.PARTS.NAMES = ("top", "bottom")
@@ -163,6 +177,31 @@ def _build(registry: Registry, name: str, parent: Any) -> Any:
     return cls(**arguments)
 
 
+def _build_eps(node: Any) -> EpsRule:
+    """The rule that UDA.CLUSTER.EPS and EPS_RULE ask for."""
+    eps = node.EPS
+    if eps is None or eps == AUTO:
+        return _build(EPS_RULES, Scan.__name__ if eps == AUTO else node.EPS_RULE, node)
+    if isinstance(eps, bool) or not isinstance(eps, int | float):
+        raise UserError(
+            f"UDA.CLUSTER.EPS is {eps!r}, but it must be a number, {AUTO}, or None, for which "
+            "UDA.CLUSTER.EPS_RULE finds a number."
+        )
+    return FixedEps(eps)
+
+
+def _check_scan(node: Any, eps: EpsRule, clusterer: Clusterer, refiners: Iterable[Refiner]) -> None:
+    """Refuse to compare the clusters of a clusterer that gives the same ones at every eps."""
+    needed = node.EPS == AUTO or any(getattr(refiner, "uses_eps", False) for refiner in refiners)
+    if isinstance(eps, Scan) and needed and not clusterer.uses_eps:
+        key = "EPS is auto" if node.EPS == AUTO else "EPS_RULE is Scan"
+        raise UserError(
+            f"UDA.CLUSTER.{key}, which compares the clusters at several eps, but UDA.CLUSTER.NAME "
+            f"is {node.NAME}, whose clusters do not depend on eps; set UDA.CLUSTER.EPS to a "
+            "number, or to None with another UDA.CLUSTER.EPS_RULE, or UDA.CLUSTER.NAME to DBSCAN."
+        )
+
+
 def build_labeler(cfg: Any) -> PseudoLabeler:
     """The labeling stages that a config asks for.
 
@@ -172,11 +211,10 @@ def build_labeler(cfg: Any) -> PseudoLabeler:
     uda = cfg.UDA
     _check_choice("UDA.CLUSTER.EPS_UPDATE", uda.CLUSTER.EPS_UPDATE, ("first", "every"))
     _check_choice("UDA.NON_FINITE", uda.NON_FINITE, ("raise", "drop"))
-    eps = (
-        _build(EPS_RULES, uda.CLUSTER.EPS_RULE, uda.CLUSTER)
-        if uda.CLUSTER.EPS is None
-        else FixedEps(uda.CLUSTER.EPS)
-    )
+    clusterer = _build(CLUSTERERS, uda.CLUSTER.NAME, uda.CLUSTER)
+    refiners = tuple(_build(REFINERS, name, uda) for name in uda.REFINERS)
+    eps = _build_eps(uda.CLUSTER)
+    _check_scan(uda.CLUSTER, eps, clusterer, refiners)
     return PseudoLabeler(
         camera_normalization=uda.CAMERA_NORMALIZATION,
         row_normalization=uda.ROW_NORMALIZATION,
@@ -184,8 +222,8 @@ def build_labeler(cfg: Any) -> PseudoLabeler:
         distance=_build(DISTANCES, uda.DISTANCE.NAME, uda.DISTANCE),
         eps=eps,
         eps_update=uda.CLUSTER.EPS_UPDATE,
-        clusterer=_build(CLUSTERERS, uda.CLUSTER.NAME, uda.CLUSTER),
-        refiners=tuple(_build(REFINERS, name, uda) for name in uda.REFINERS),
+        clusterer=clusterer,
+        refiners=refiners,
         non_finite=uda.NON_FINITE,
         seed=uda.SEED,
     )
@@ -252,11 +290,16 @@ def check_config(cfg: Any) -> None:
         )
     _check_step_factors(cfg.SOLVER)
     _check_mean_teacher(cfg)
-    build_labeler(cfg)
-    if uda.DISTANCE.NAME == "Jaccard" and uda.CLUSTER.EPS is not None and uda.CLUSTER.EPS >= 1:
+    labeler = build_labeler(cfg)
+    fill = labeler.distance.fill
+    if isinstance(labeler.eps, FixedEps) and labeler.eps.eps >= fill:
         raise UserError(
-            f"UDA.CLUSTER.EPS is {uda.CLUSTER.EPS}, but Jaccard distances end at 1.0; choose less."
+            f"UDA.CLUSTER.EPS is {labeler.eps.eps}, but {uda.DISTANCE.NAME} distances end at "
+            f"{fill}; choose less."
         )
+    for stage in (labeler.clusterer, labeler.eps):
+        if isinstance(stage, ChecksDistances):
+            stage.check_distances(fill)
 
 
 def _check_mean_teacher(cfg: Any) -> None:

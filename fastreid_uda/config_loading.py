@@ -13,6 +13,8 @@ from .config import add_uda_config, check_config
 from .errors import UserError
 
 BASE_KEY = "_BASE_"
+EPS_KEY = "UDA.CLUSTER.EPS"
+"""A number, a word or None: yacs would only accept the kind of value that it has already."""
 
 
 def load_config(config_file: str, overrides: list[Any] | None = None) -> Any:
@@ -90,6 +92,8 @@ def merge_list(cfg: Any, overrides: list[Any], place: str) -> None:
             "KEY VALUE KEY VALUE ..."
         )
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
+        if key == EPS_KEY:
+            cfg.UDA.CLUSTER.EPS = None
         try:
             cfg.merge_from_list([str(key), value])
         except (KeyError, ValueError, AssertionError, AttributeError) as error:

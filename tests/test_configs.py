@@ -265,3 +265,86 @@ def test_msplr__presets_of_the_paper(task, eps):
     assert cfg.UDA.CAMERA_NORMALIZATION and cfg.UDA.DISTANCE.NAME == "Cosine"
     assert cfg.MODEL.BACKBONE.WITH_IBN and cfg.SOLVER.MAX_EPOCH == 90
     assert cfg.MODEL.LOSSES.CENTER.SCALE == 0.005 and cfg.UDA.FREEZE_EPOCHS == 20
+
+
+TASKS = {
+    "Duke2Market": ("DukeMTMC", "Market1501"),
+    "Market2Duke": ("Market1501", "DukeMTMC"),
+    "Market2MSMT": ("Market1501", "MSMT17TrainVal"),
+    "Duke2MSMT": ("DukeMTMC", "MSMT17TrainVal"),
+    "MSMT2Market": ("MSMT17TrainVal", "Market1501"),
+}
+
+
+@pytest.mark.parametrize("method", ["baseline", "msplr", "nplp", "secret", "p2lr", "inclr"])
+@pytest.mark.parametrize("task", TASKS)
+def test_task__has_every_method_with_its_data_sets_and_recipe(task, method):
+    cfg = load_config(str(ROOT / f"configs/{task}/{method}.yml"))
+    assert (*cfg.DATASETS.NAMES, *cfg.UDA.TARGET) == TASKS[task]
+    assert cfg.DATASETS.TESTS == cfg.UDA.TARGET and not cfg.DATASETS.COMBINEALL
+    assert Path(cfg.OUTPUT_DIR) == Path("logs", task, method)
+    first = load_config(str(ROOT / f"configs/Duke2Market/{method}.yml"))
+    assert cfg.UDA.SOURCE.CONFIG == first.UDA.SOURCE.CONFIG
+    clusters = {"Market1501": 500, "DukeMTMC": 700, "MSMT17TrainVal": 1500}
+    if method in ("p2lr", "inclr"):
+        assert clusters[TASKS[task][1]] == cfg.UDA.CLUSTER.KMEANS.NUM_CLUSTERS
+
+
+@pytest.mark.parametrize(
+    "task,levels",
+    [("Duke2Market", 2), ("Market2Duke", 4), *((task, 2) for task in list(TASKS)[2:])],
+)
+def test_nplp__presets_of_the_paper(task, levels):
+    cfg = load_config(str(ROOT / f"configs/{task}/nplp.yml"))
+    assert levels == cfg.MODEL.HEADS.PYRAMID.LEVELS and cfg.MODEL.HEADS.EMBEDDING_DIM == 1024
+    assert cfg.MODEL.BACKBONE.LAST_STRIDE == 2 and not cfg.UDA.MEAN_TEACHER.ENABLED
+    assert tuple(cfg.MODEL.LOSSES.NAME) == ("TripletLoss", "CenterContrastiveLoss")
+    assert [cfg.MODEL.LOSSES[node].SCALE for node in ("TRI", "CENTER_CONTRASTIVE")] == [1.0, 1.0]
+    assert (cfg.UDA.DISTANCE.NAME, cfg.UDA.CLUSTER.NAME) == ("Euclidean", "DBSCAN")
+    assert cfg.UDA.CLUSTER.EPS is None and cfg.UDA.CLUSTER.EPS_UPDATE == "every"
+    assert cfg.UDA.CLUSTER.EPS_RULE == "CrossCamera"
+    assert cfg.UDA.CLUSTER.CROSSCAMERA.FRACTION == 0.0012
+    node = cfg.UDA.NPLP
+    assert (node.STARTUP_ROUNDS, node.SHARE, node.BETA) == (15, 0.1, 0.5)
+    assert (cfg.SOLVER.OPT, cfg.SOLVER.BASE_LR, cfg.SOLVER.STEPS) == ("SGD", 0.0012, [])
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_INSTANCE) == (64, 4)
+    recipe = source_config(cfg, "source")
+    assert tuple(recipe.MODEL.LOSSES.NAME) == ("CrossEntropyLoss", "TripletLoss")
+    assert recipe.MODEL.LOSSES.CE.EPSILON == 0.0 and recipe.MODEL.HEADS.DROPOUT == 0.5
+    assert (recipe.SOLVER.BASE_LR, recipe.SOLVER.HEADS_LR_FACTOR) == (0.01, 10.0)
+    assert not recipe.INPUT.REA.ENABLED and cfg.INPUT.REA.ENABLED
+
+
+LEVELS, REFINERS_KEY = "MODEL.HEADS.PYRAMID.LEVELS", "UDA.REFINERS"
+NPLP_ROWS = {
+    "nplp_direct_transfer": {LEVELS: 1, "UDA.ROUNDS": 0},
+    **{f"nplp_pap{n}": {LEVELS: n} for n in (1, 2, 3, 4)},
+    **{f"nplp_pap{n}_startup": {LEVELS: n, REFINERS_KEY: ()} for n in (1, 2, 3, 4)},
+    "nplp_concatenation": {LEVELS: 2, REFINERS_KEY: (), "MODEL.HEADS.EMBEDDING_DIM": 0},
+    "nplp_literal": {"MODEL.LOSSES.CENTER_CONTRASTIVE.NORMALIZE": False,
+                     "MODEL.LOSSES.CENTER_CONTRASTIVE.LOGIT_SCALE": 1.0},
+    "nplp_jaccard": {"UDA.DISTANCE.NAME": "Jaccard", "UDA.CLUSTER.EPS_UPDATE": "first"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task,levels", [("Duke2Market", 2), ("Market2Duke", 4)])
+def test_nplp__rows_of_the_paper_differ_in_these_keys_alone(task, levels):
+    defaults = flat_config(load_config(str(ROOT / f"configs/{task}/nplp.yml")))
+    files = sorted((ROOT / f"configs/{task}/ablations").glob("nplp_*.yml"))
+    left_out = {f"nplp_pap{levels}"}  # nplp.yml itself
+    left_out |= {"nplp_literal", "nplp_jaccard"} if task == "Market2Duke" else set()
+    assert {path.stem for path in files} == set(NPLP_ROWS) - left_out
+    for path in files:
+        values = flat_config(load_config(str(path)))
+        changed = {key: values[key] for key in values if values[key] != defaults[key]}
+        for key, value in NPLP_ROWS[path.stem].items():
+            assert values[key] == str(value), path.stem
+            changed.pop(key, None)
+        assert set(changed) <= {"OUTPUT_DIR", "UDA.METHOD"}, path.stem
+
+
+@pytest.mark.parametrize(
+    "task,eps", [("Market2MSMT", 0.35), ("Duke2MSMT", 0.35), ("MSMT2Market", 0.42)]
+)
+def test_msplr__eps_that_is_not_published_is_that_of_the_nearest_task(task, eps):
+    assert eps == load_config(str(ROOT / f"configs/{task}/msplr.yml")).UDA.CLUSTER.EPS

@@ -121,15 +121,16 @@ def _check_views(views: Sequence[str], loader: WeightsLoader, tested: Sequence[s
 
 
 def views_that_differ(own: Mapping[str, Any], loaded: Mapping[str, Any]) -> set[str]:
-    """The views of a network that a file has not, or has with other layers.
+    """The views of a network that a file has not, or has with other layers or other sizes.
 
     Args:
-        own: names of the network's tensors.
+        own: name -> tensor of the network.
         loaded: those of the file.
     """
+    resized = {name for name in set(own) & set(loaded) if own[name].shape != loaded[name].shape}
     names = {
         name
-        for name in set(own) ^ set(loaded)
+        for name in (set(own) ^ set(loaded)) | resized
         if name.startswith("heads.")
         and not OF_CLASSES.match(name)
         and not name.endswith("num_batches_tracked")

@@ -20,9 +20,9 @@ from ..data.samplers.batch_samplers import SAMPLERS
 from ..errors import UserError
 from ..evaluation.distances import METRICS
 from ..labeling.refiners.base import STUDENT
-from ..modeling.heads.pseudo_label_head import check_head
-from ..modeling.losses import LOSSES
-from ..modeling.meta_arch.uda_baseline import build_losses, losses_of
+from ..modeling.heads.pseudo_label_head import check_head, heads_that_give
+from ..modeling.losses import LOSSES, ClassMemory
+from ..modeling.meta_arch.uda_baseline import build_losses, losses_of, uses_classifier
 from .learning_rate import EPOCH_SCHEDULE
 
 SCHEDULES = (EPOCH_SCHEDULE, "MultiStepLR", "CosineAnnealingLR")
@@ -115,16 +115,30 @@ def view_names(cfg: Any) -> tuple[str, ...]:
 
 
 def _check_losses(cfg: Any, stage: str) -> None:
-    """The losses can be built; those with a teacher have one, those with weights use them."""
+    """The losses can be built; the network, teacher and weights that they look at are there."""
     for name in cfg.MODEL.LOSSES.WEIGHTED:
         weighted: Any = LOSSES.get(name)
         if not weighted.uses_weights:
             raise UserError(
                 f"MODEL.LOSSES.WEIGHTED has {name}, which knows no weights of images; remove it."
             )
-    wanted = [losses_of(view, cfg.MODEL.LOSSES) for view in ("global", "a part")]
+    head = REID_HEADS_REGISTRY.get(cfg.MODEL.HEADS.NAME)
+    check_head(head)
+    wanted = [losses_of(view, cfg.MODEL.LOSSES) for view in view_names(cfg)]
     losses = [build_losses(names, cfg.MODEL.LOSSES) for names in wanted]
     for name, loss in (item for group in losses for item in group.items()):
+        if not set(loss.reads) <= set(head.outputs):
+            raise UserError(
+                f"MODEL.LOSSES.NAME has {name}, which reads {', '.join(loss.reads)}, but "
+                f"MODEL.HEADS.NAME is {cfg.MODEL.HEADS.NAME}, which does not give that; set it to "
+                f"{' or '.join(heads_that_give(loss.reads))}, or change MODEL.LOSSES.NAME."
+            )
+        if stage != "adapt" and isinstance(loss, ClassMemory) and loss.starts_from:
+            raise UserError(
+                f"MODEL.LOSSES.NAME has {name}, whose table starts from the features of each "
+                f"round, but stage '{stage}' has no rounds; change MODEL.LOSSES.NAME in the "
+                "source recipe (UDA.SOURCE.CONFIG)."
+            )
         if loss.needs_teacher and not cfg.UDA.MEAN_TEACHER.ENABLED:
             where = "UDA.MEAN_TEACHER.ENABLED is False" if stage == "adapt" else (
                 f"stage '{stage}' has no teacher")  # fmt: skip
@@ -132,6 +146,12 @@ def _check_losses(cfg: Any, stage: str) -> None:
                 f"MODEL.LOSSES.NAME has {name}, which learns from a mean teacher, but {where}; "
                 "change MODEL.LOSSES.NAME of the config or of its source recipe, or enable it."
             )
+    if cfg.UDA.FREEZE_EPOCHS and not any(uses_classifier(group.values()) for group in losses):
+        raise UserError(
+            f"UDA.FREEZE_EPOCHS is {cfg.UDA.FREEZE_EPOCHS}, but then only the classifier trains, "
+            f"which no loss in MODEL.LOSSES.NAME {tuple(cfg.MODEL.LOSSES.NAME)} reads; set it to "
+            "0, or add CrossEntropyLoss."
+        )
 
 
 def _check_known(key: str, values: Iterable[str], known: Iterable[str]) -> None:

@@ -47,7 +47,8 @@ def extract_features(
         model: gives a dict name -> (B, D) for the names of its views, and of the extras it has.
         loader: all images in the order of the list, a contiguous share per process.
         images: the list.
-        extras: names of what else a refiner asks for, e.g. `student/global`.
+        extras: names of what else is asked for: by a refiner (`student/global`), or by a loss whose
+            class memory starts from it (`activated/global`).
 
     Returns:
         The same feature set on every process.

@@ -72,16 +72,15 @@ class PseudoLabelHook(HookBase):
         if self._loader is None:
             self._loader = build_extraction_loader(trainer.images, self._cfg)
         start = time.perf_counter()
-        features = extract_features(
-            trainer.model, self._loader, trainer.images, self._labeler.extras
-        )
+        extras = dict.fromkeys((*self._labeler.extras, *trainer.model.memory_features))
+        features = extract_features(trainer.model, self._loader, trainer.images, tuple(extras))
         extraction_seconds = time.perf_counter() - start
         if self._labeler.non_finite == "raise":
             check_finite(features, trainer.images)
         labeling = self._label_or_keep(features)
         use_centroids = self._cfg.UDA.CLASSIFIER_INIT == "centroids"
         if labeling is None:
-            trainer.start_round(trainer.labels, use_centroids)
+            trainer.start_round(trainer.labels, use_centroids, features.extras)
             return
         record = self._describe(labeling, features, extraction_seconds)
         if self._is_stable(record):
@@ -93,7 +92,7 @@ class PseudoLabelHook(HookBase):
             return
         trainer.memory |= {"eps": dict(labeling.eps), "collapsed": False, "round": record}
         self._write_labels(labeling)
-        trainer.start_round(labeling.labels, use_centroids)
+        trainer.start_round(labeling.labels, use_centroids, features.extras)
 
     def _label_or_keep(self, features: FeatureSet) -> Labeling | None:
         """A new labeling, or None if it collapsed for the first time in a row."""

@@ -28,7 +28,7 @@ from ..data.transforms import build_transforms
 from ..errors import UserError
 from ..evaluation.evaluated_network import EvaluatedNetwork
 from ..evaluation.reid_evaluator import BlockwiseReidEvaluator
-from ..labeling.types import PseudoLabels
+from ..labeling.types import PseudoLabels, class_means
 from ..modeling.build import build_network
 from .distributed import all_true
 from .epoch_writer import EpochWriter
@@ -149,12 +149,19 @@ class UDATrainer(DefaultTrainer):
 
     # -- a round ---------------------------------------------------------------------------------
 
-    def start_round(self, labels: Mapping[str, PseudoLabels], use_centroids: bool) -> None:
+    def start_round(
+        self,
+        labels: Mapping[str, PseudoLabels],
+        use_centroids: bool,
+        features: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         """Swap the training set in place and make classifier, optimiser and schedule anew.
 
         Args:
             labels: view -> labels of all images.
             use_centroids: whether the classifier starts from the centroids or at random.
+            features: name -> (N, D) features of all images under each name in the network's
+                `memory_features`, from whose class means the class memories start; None: random.
         """
         self.labels = dict(labels)
         self.dataset.relabel(labels)
@@ -163,7 +170,8 @@ class UDATrainer(DefaultTrainer):
         if use_centroids:
             centroids = {view: torch.from_numpy(part.centroids) for view, part in labels.items()}
         num_classes = {view: part.num_classes for view, part in labels.items()}
-        self.model.start_round(num_classes, centroids)
+        means = None if features is None else self._class_means(features)
+        self.model.start_round(num_classes, centroids, means)
         batch_size = self.cfg.SOLVER.IMS_PER_BATCH
         one_pass = max(1, len(self.dataset.kept) // batch_size)
         self.iters_per_epoch = self.cfg.UDA.ITERS_PER_EPOCH or one_pass
@@ -174,6 +182,15 @@ class UDATrainer(DefaultTrainer):
             len(self.dataset.kept), len(self.images),
             "/".join(map(str, num_classes.values())), self.iters_per_epoch,
         )  # fmt: skip
+
+    def _class_means(self, features: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        """Name -> (K, D) mean features of the classes of the view that the name ends with."""
+        means = {}
+        for name in self.model.memory_features:
+            part = self.labels[name.rpartition("/")[2]]
+            rows = class_means(features[name], part.labels, part.num_classes)
+            means[name] = torch.from_numpy(rows)
+        return means
 
     def _renew_optimizer(self) -> None:
         # contiguous=False: on torch >= 2 fast-reid's flat buffers lose their gradients and nothing

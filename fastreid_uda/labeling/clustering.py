@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import sklearn.cluster
@@ -15,6 +16,7 @@ from ..errors import UserError
 from ..registry import Registry
 from .distances import PairwiseDistances
 from .eps import check_eps
+from .hdbscan import sparse_hdbscan
 from .kmeans import sklearn_kmeans
 from .types import renumber
 
@@ -49,6 +51,18 @@ class Clusterer(Protocol):
             distances: between the same images.
             eps: the radius within which images are neighbours.
             seed: of the random choices, if there are any.
+        """
+
+
+@runtime_checkable
+class ChecksDistances(Protocol):
+    """A clusterer that does not work with every distance, or not with every value of its keys."""
+
+    def check_distances(self, fill: float) -> None:
+        """Raise a `UserError` unless it works with a distance; called before a run starts.
+
+        Args:
+            fill: see `PairwiseDistances`.
         """
 
 
@@ -93,6 +107,90 @@ class DBSCAN:
         graph = sort_graph_by_row_values(distances.within(eps), warn_when_not_sorted=False)
         dbscan = sklearn.cluster.DBSCAN(eps=eps, min_samples=self.min_samples, metric="precomputed")
         return dbscan.fit(graph).labels_.astype(np.int64)
+
+
+@CLUSTERERS.register
+@dataclass(frozen=True)
+class HDBSCAN:
+    """Density-based clusters, each at the density at which it holds together longest; no radius.
+
+    See `hdbscan.py`. Reference: Campello, Moulavi and Sander, PAKDD 2013.
+    """
+
+    uses_distances: ClassVar[bool] = True
+    uses_eps: ClassVar[bool] = False
+
+    min_cluster_size: int = 4  # images of a cluster
+    min_samples: int = 4  # the core distance is that of this neighbour, the image itself included
+    cluster_selection: str = "eom"  # of the hierarchy: eom (most persistent) | leaf (finest)
+    # Pairs count as no farther than this, and only nearer ones take memory. 0.0: as far as the
+    # distance stores pairs (Jaccard: 1); Cosine and Euclidean store them all and need a value.
+    max_distance: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key, value, smallest in (
+            ("MIN_CLUSTER_SIZE", self.min_cluster_size, 2),
+            ("MIN_SAMPLES", self.min_samples, 1),
+            ("MAX_DISTANCE", self.max_distance, 0),
+        ):
+            if not smallest <= value < math.inf:
+                raise UserError(
+                    f"UDA.CLUSTER.HDBSCAN.{key} is {value}, but it must be at least {smallest} and "
+                    "finite."
+                )
+        if self.cluster_selection not in ("eom", "leaf"):
+            raise UserError(
+                f"UDA.CLUSTER.HDBSCAN.CLUSTER_SELECTION is {self.cluster_selection!r}, but the "
+                "known names are: eom, leaf."
+            )
+
+    def check_distances(self, fill: float) -> None:
+        """Raise a `UserError` unless there is a largest distance."""
+        self._limit(fill)
+
+    def _limit(self, fill: float) -> float:
+        """The distance of pairs that are not looked at, a float32."""
+        if not self.max_distance and math.isnan(fill):
+            raise UserError(
+                "UDA.CLUSTER.HDBSCAN.MAX_DISTANCE is 0, but with this UDA.DISTANCE.NAME all pairs "
+                "of images are at distances of their own, too many to keep; set it to the distance "
+                "from which on images do not belong together, or measure Jaccard distances."
+            )
+        limit = min(self.max_distance or fill, math.inf if math.isnan(fill) else fill)
+        return float(np.float32(limit))
+
+    def cluster(
+        self,
+        features: np.ndarray,
+        distances: PairwiseDistances | None,
+        eps: float | None,
+        seed: int,
+    ) -> np.ndarray:
+        """As `Clusterer.cluster`; numbered as they appear along the images.
+
+        Raises:
+            UserError: fewer images than a cluster or a core needs, or no largest distance.
+        """
+        if distances is None:
+            raise ValueError("HDBSCAN needs distances.")
+        for key, value in (
+            ("MIN_CLUSTER_SIZE", self.min_cluster_size),
+            ("MIN_SAMPLES", self.min_samples),
+        ):
+            if value > distances.num_rows:
+                raise UserError(
+                    f"UDA.CLUSTER.HDBSCAN.{key} is {value}, but there are only "
+                    f"{distances.num_rows} target images; lower it."
+                )
+        limit = self._limit(distances.fill)
+        raw = sparse_hdbscan(
+            distances.within(float(np.nextafter(np.float32(limit), np.float32(0)))),
+            limit,
+            min_cluster_size=self.min_cluster_size,
+            min_samples=self.min_samples,
+            selection=self.cluster_selection,
+        )
+        return renumber(raw, by_appearance=True)[0]
 
 
 @CLUSTERERS.register

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..errors import UserError
+from .quality import holds_too_many
 from .types import PseudoLabels, kept_in_all
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ def check_trainable(
     clusters: Mapping[str, PseudoLabels],
     refined: Mapping[str, PseudoLabels],
     eps: Mapping[str, float],
+    key: str = "UDA.CLUSTER.EPS",
 ) -> None:
     """Raise a `LabelingCollapse` unless there are two classes to train on.
 
@@ -30,7 +32,8 @@ def check_trainable(
     Args:
         clusters: view -> the labels before refinement.
         refined: view -> the labels of the same images after it.
-        eps: view -> the DBSCAN radius, where there is one.
+        eps: view -> the radius of the clusterer, where it has one.
+        key: the config key, or node of keys, that the clusters depend on.
     """
     for view, labels in refined.items():
         images = len(labels.labels)
@@ -38,7 +41,6 @@ def check_trainable(
         left = len(np.unique(labels.labels[labels.kept]))
         if left < 2:
             radius = f" at eps {eps[view]:.4g}" if view in eps else ""
-            key = "UDA.CLUSTER.EPS" if view in eps else "UDA.CLUSTER.KMEANS"
             refiners = f"UDA.REFINERS or their keys, or {key} for other clusters"
             advice = refiners if found >= 2 else f"{key} or UDA.CLUSTER.NAME"
             raise LabelingCollapse(
@@ -47,16 +49,21 @@ def check_trainable(
                 f"{left} cluster(s) of {int(labels.kept.sum())} image(s), but training needs 2; "
                 f"change {advice}."
             )
-        sizes = np.bincount(labels.labels[labels.kept])
-        if sizes.max() > 0.1 * images and images > 100:
+        # Raw clusters too: a refiner that drops the images of a giant one hides that eps is wrong.
+        largest = max(_largest(part) for part in (clusters[view], labels))
+        if holds_too_many(largest, images):
             logger.warning(
-                "View '%s': one cluster holds %d of %d images; eps may be too large.",
-                view, int(sizes.max()), images,
+                "View '%s': one cluster holds %d of %d images; look at %s.",
+                view, largest, images, key,
             )  # fmt: skip
-    _check_training_set(refined)
+    _check_training_set(refined, key)
 
 
-def _check_training_set(refined: Mapping[str, PseudoLabels]) -> None:
+def _largest(labels: PseudoLabels) -> int:
+    return int(np.bincount(labels.labels[labels.kept], minlength=1).max())
+
+
+def _check_training_set(refined: Mapping[str, PseudoLabels], key: str) -> None:
     first, *_ = refined
     trained = kept_in_all(refined)
     left = len(np.unique(refined[first].labels[trained]))
@@ -65,5 +72,5 @@ def _check_training_set(refined: Mapping[str, PseudoLabels]) -> None:
         raise LabelingCollapse(
             f"Of {len(trained)} images {kept} are kept, but in all views only "
             f"{int(trained.sum())}, with {left} class(es) of view '{first}', and training needs 2; "
-            "the views disagree: change UDA.REFINERS or UDA.CLUSTER.EPS."
+            f"the views disagree: change UDA.REFINERS or {key}."
         )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from ..errors import UserError
 from ..registry import Registry
+from .camera_aware_jaccard import camera_aware_jaccard
 from .camera_normalization import normalize_rows
+from .cameras import require_cameras
 from .jaccard import k_reciprocal_jaccard
 from .neighbors import (
     check_backend,
@@ -23,6 +26,32 @@ from .neighbors import (
     squared_norms,
     zero_identical,
 )
+from .types import OUTLIER
+
+
+class _Smallest:
+    """The smallest of many numbers, holding no more than twice as many at a time.
+
+    Args:
+        count: how many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._parts = [np.empty(0, dtype=np.float32)]
+        self._bound = np.float32(np.inf)
+
+    def add(self, numbers: np.ndarray) -> None:
+        """Take more numbers, float32, into account."""
+        self._parts.append(numbers[numbers < self._bound])
+        if sum(map(len, self._parts)) > 2 * self._count:
+            merged = np.partition(np.concatenate(self._parts), self._count - 1)
+            self._parts = [merged[: self._count]]
+            self._bound = self._parts[0].max()
+
+    def ascending(self) -> np.ndarray:
+        """The `count` smallest, or all if they are fewer, float32."""
+        return np.sort(np.concatenate(self._parts))[: self._count]
 
 
 class PairwiseDistances(ABC):
@@ -48,33 +77,101 @@ class PairwiseDistances(ABC):
         """All distances, some rows at a time: start, stop and a (stop - start, N) float32 array."""
 
     @abstractmethod
-    def _stored_pairs(self) -> Iterator[np.ndarray]:
-        """The distances of the stored pairs i < j, each once, in flat float32 arrays."""
+    def subset(self, rows: np.ndarray) -> PairwiseDistances:
+        """The same distances between some of the images, up to the rounding of a product.
 
-    def smallest_mean(self, fraction: float) -> tuple[float, int]:
-        """The mean of the smallest non-zero distances, and how many they are.
+        Args:
+            rows: (M,) int64, different numbers of images, which become images 0..M-1.
+        """
 
-        Of the M pairs i < j that are not at distance 0, the max(1, round(fraction * M)) nearest
-        count, those that are not stored with the distance `fill`. A `UserError` if M is 0.
+    @abstractmethod
+    def _stored_pairs(self, camera_ids: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """The distances of the stored pairs i < j, each once, in flat float32 arrays.
+
+        With camera ids (N,), only those of images of different cameras.
+        """
+
+    @abstractmethod
+    def _class_sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `class_sums`, of images that are all in a class."""
+
+    def smallest_mean(
+        self, fraction: float, camera_ids: np.ndarray | None = None, *, zeros: bool = False
+    ) -> tuple[float, int]:
+        """The mean of the smallest distances, and how many they are.
+
+        Of the M pairs i < j that take part, the max(1, round(fraction * M)) nearest count; those
+        that are not stored have the distance `fill`. No more than twice as many distances are held
+        at a time, and one block.
+
+        Args:
+            fraction: in (0, 1].
+            camera_ids: (N,) integers: only pairs of images of different cameras take part. None:
+                all pairs.
+            zeros: whether pairs at distance 0 take part.
+
+        Raises:
+            UserError: if M is 0.
         """
         pairs = math.comb(self.num_rows, 2)
+        if camera_ids is not None:
+            images = np.unique(camera_ids, return_counts=True)[1]
+            pairs -= sum(math.comb(int(number), 2) for number in images)
         at_most = max(1, round(fraction * pairs))
-        smallest = np.empty(0, dtype=np.float32)
-        for distances in self._stored_pairs():
-            pairs -= int(np.count_nonzero(distances == 0))
-            bound = smallest[-1] if len(smallest) == at_most else np.inf
-            near = distances[(distances > 0) & (distances < bound)]
-            smallest = np.sort(np.concatenate([smallest, near]))[:at_most]
+        smallest = _Smallest(at_most)
+        for distances in self._stored_pairs(camera_ids):
+            if not zeros:
+                pairs -= int(np.count_nonzero(distances == 0))
+                distances = distances[distances > 0]
+            smallest.add(distances)
         if pairs == 0:
+            kind = "pair" if zeros else "distance above 0"
+            where = "them" if camera_ids is None else "different cameras"
             raise UserError(
-                f"The {self.num_rows} target images have no distance above 0 between them, so eps "
-                "cannot be taken from it; set UDA.CLUSTER.EPS, or look for identical images."
+                f"The {self.num_rows} target images have no {kind} between {where}, so eps cannot "
+                "be taken from it; set UDA.CLUSTER.EPS, or look for identical images."
             )
         count = max(1, round(fraction * pairs))
-        total = smallest[:count].sum(dtype=np.float64)
-        if len(smallest) < count:
-            total += (count - len(smallest)) * self.fill
+        counted = smallest.ascending()[:count]
+        total = counted.sum(dtype=np.float64)
+        if len(counted) < count:
+            total += (count - len(counted)) * self.fill
         return float(total / count), count
+
+    def radii(self, neighbors: np.ndarray) -> np.ndarray:
+        """The radii within which images have so many images on average.
+
+        Args:
+            neighbors: (S,) ascending, at least 1: the image itself counts.
+
+        Returns:
+            (S,) float32; `fill`, or the largest distance, where there are not so many pairs.
+        """
+        pairs = np.maximum(1, np.rint((neighbors - 1) * self.num_rows / 2)).astype(np.int64)
+        smallest = _Smallest(int(pairs[-1]))
+        for distances in self._stored_pairs():
+            smallest.add(distances)
+        found = smallest.ascending()
+        missing = self.fill if not math.isnan(self.fill) else found.max(initial=0)
+        return np.append(found, np.float32(missing))[np.minimum(pairs - 1, len(found))]
+
+    def keep_within(self, radius: float) -> None:  # noqa: B027  the default is to do nothing
+        """Keep all pairs within a radius in memory, if they are not: `within` less is fast then."""
+
+    def class_sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The sums of the distances from each image to its class, and to all classes.
+
+        Args:
+            labels: (N,) int64 in {OUTLIER} and 0, 1, ...
+
+        Returns:
+            (N,) float64, the sum over the images with the same label, and (N,) float64, the sum
+            over all images that have a label. Both are 0 for outliers.
+        """
+        kept = np.flatnonzero(labels != OUTLIER)
+        own, everyone = np.zeros((2, self.num_rows))
+        own[kept], everyone[kept] = self.subset(kept)._class_sums(labels[kept])
+        return own, everyone
 
     def count_near(self, radius: float, tolerance: float = 2e-6) -> int:
         """How many pairs i < j lie so close to a radius that rounding decides about them.
@@ -124,8 +221,25 @@ class SparseDistances(PairwiseDistances):
             block[stored.row, stored.col] = stored.data
             yield rows.start, rows.stop, block
 
-    def _stored_pairs(self) -> Iterator[np.ndarray]:
-        yield self._matrix.data[self._matrix.indices > self._rows()]
+    def subset(self, rows: np.ndarray) -> SparseDistances:
+        """As `PairwiseDistances.subset`, the very same numbers."""
+        return SparseDistances(self._matrix[rows][:, rows], self.fill)
+
+    def _stored_pairs(self, camera_ids: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        rows, columns = self._rows(), self._matrix.indices
+        taken = columns > rows
+        if camera_ids is not None:
+            taken &= camera_ids[rows] != camera_ids[columns]
+        yield self._matrix.data[taken]
+
+    def _class_sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # As if every pair were at distance `fill`, then corrected by those that are stored.
+        rows, excess = self._rows(), self._matrix.data.astype(np.float64) - self.fill
+        same = labels[rows] == labels[self._matrix.indices]
+        own = np.bincount(rows[same], excess[same], minlength=self.num_rows)
+        everyone = np.bincount(rows, excess, minlength=self.num_rows)
+        sizes = np.bincount(labels)[labels]
+        return own + sizes * self.fill, everyone + self.num_rows * self.fill
 
     def _rows(self) -> np.ndarray:
         return np.repeat(np.arange(self.num_rows), np.diff(self._matrix.indptr))
@@ -152,8 +266,11 @@ class BlockwiseDistances(PairwiseDistances):
         if len(features) == 0:
             raise UserError("The target set has 0 images; there is nothing to label.")
         self.num_rows = len(features)
+        self._block_rows = block_rows
         self._blocks = list(slices(self.num_rows, block_rows))
         self._metric = metric
+        self._images: np.ndarray | None = None  # the rows of the features that count, if not all
+        self._near: SparseDistances | None = None  # the pairs of `keep_within`
         self._features = np.ascontiguousarray(features, dtype=np.float32)
         self._groups = identical_rows(self._features)
         self._norms = squared_norms(self._features)
@@ -166,6 +283,8 @@ class BlockwiseDistances(PairwiseDistances):
 
     def within(self, radius: float) -> csr_matrix:
         """As `PairwiseDistances.within`."""
+        if self._near is not None and np.float32(radius) < self._near.fill:
+            return self._near.within(radius)
         # Concatenated, not summed as matrices: a sum would drop the pairs at distance 0.
         rows, columns = [np.arange(self.num_rows)], [np.arange(self.num_rows)]
         distances = [np.zeros(self.num_rows, np.float32)]
@@ -187,9 +306,39 @@ class BlockwiseDistances(PairwiseDistances):
             right = [self._block(rows, b) for b in self._blocks if b.start >= rows.start]
             yield rows.start, rows.stop, np.hstack(left + right)
 
-    def _stored_pairs(self) -> Iterator[np.ndarray]:
+    def keep_within(self, radius: float) -> None:
+        """As `PairwiseDistances.keep_within`."""
+        beyond = float(np.nextafter(np.float32(radius), np.float32(np.inf)))
+        self._near = SparseDistances(self.within(radius), fill=beyond)
+
+    def subset(self, rows: np.ndarray) -> BlockwiseDistances:
+        """As `PairwiseDistances.subset`, without a copy of the features."""
+        part = copy.copy(self)
+        part.num_rows, part._near = len(rows), None
+        part._blocks = list(slices(len(rows), self._block_rows))
+        part._images = rows if self._images is None else self._images[rows]
+        part._groups = None if self._groups is None else self._groups[rows]
+        return part
+
+    def _stored_pairs(self, camera_ids: np.ndarray | None = None) -> Iterator[np.ndarray]:
         for rows, columns, block in self._upper_blocks():
-            yield block[np.triu_indices(len(block), 1)] if rows == columns else block.ravel()
+            if camera_ids is not None:
+                taken = camera_ids[rows, None] != camera_ids[columns]
+                yield block[np.triu(taken) if rows == columns else taken]
+            else:
+                yield block[np.triu_indices(len(block), 1)] if rows == columns else block.ravel()
+
+    def _class_sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        own, everyone = np.zeros((2, self.num_rows))
+        for rows, columns, block in self._upper_blocks():
+            i, j = np.nonzero(labels[rows, None] == labels[columns])
+            same = block[i, j]
+            own[rows] += np.bincount(i, same, minlength=block.shape[0])
+            everyone[rows] += block.sum(axis=1, dtype=np.float64)
+            if rows != columns:
+                own[columns] += np.bincount(j, same, minlength=block.shape[1])
+                everyone[columns] += block.sum(axis=0, dtype=np.float64)
+        return own, everyone
 
     def _upper_blocks(self) -> Iterator[tuple[slice, slice, np.ndarray]]:
         for number, rows in enumerate(self._blocks):
@@ -198,10 +347,12 @@ class BlockwiseDistances(PairwiseDistances):
 
     def _block(self, rows: slice, columns: slice) -> np.ndarray:
         """Distances of a block of the upper triangle; one on the diagonal is made symmetric."""
+        i: slice | np.ndarray = rows if self._images is None else self._images[rows]
+        j: slice | np.ndarray = columns if self._images is None else self._images[columns]
         if self._metric == "cosine":
-            block = np.maximum(1 - self._features[rows] @ self._features[columns].T, 0)
+            block = np.maximum(1 - self._features[i] @ self._features[j].T, 0)
         else:
-            block = squared_distance_block(self._features, self._norms, rows, columns)
+            block = squared_distance_block(self._features, self._norms, i, j)
             np.sqrt(block, out=block)
         zero_identical(block, rows, columns, self._groups)
         return np.triu(block, 1) + np.triu(block, 1).T if rows == columns else block
@@ -211,7 +362,12 @@ class Distance(Protocol):
     """What the pipeline asks of a distance.
 
     One that looks at the cameras also has the method of `ChecksCameras`.
+
+    Attributes:
+        fill: that of the distances it measures, see `PairwiseDistances`.
     """
+
+    fill: ClassVar[float]
 
     def measure(
         self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0
@@ -227,11 +383,17 @@ class Distance(Protocol):
 
 DISTANCES = Registry("UDA.DISTANCE.NAME")  # classes with the method of `Distance`
 
+_CA_JACCARD_ADVICE = (
+    "UDA.DISTANCE.NAME is CAJaccard, which compares images across cameras; set it to Jaccard"
+)
+
 
 @DISTANCES.register
 @dataclass(frozen=True)
 class Jaccard:
     """k-reciprocal Jaccard distance in [0, 1], see `jaccard.py`; k1 and k2 are clamped to N."""
+
+    fill: ClassVar[float] = 1.0
 
     k1: int = 30  # neighbours, the image itself included; 30 as SECRET
     k2: int = 6  # neighbours whose weights are averaged; 1 for none
@@ -253,8 +415,58 @@ class Jaccard:
 
 @DISTANCES.register
 @dataclass(frozen=True)
+class CAJaccard:
+    """Camera-aware Jaccard distance in [0, 1], see `camera_aware_jaccard.py`.
+
+    The defaults are those of the paper as far as we remember it, not checked against its code.
+    """
+
+    fill: ClassVar[float] = 1.0
+
+    k1_intra: int = 5  # places of the list of the same camera, beside the image itself
+    k1_inter: int = 20  # the list of other cameras has one place more than this
+    k2_intra: int = 2  # of the same camera whose weights are averaged, the image itself included
+    k2_inter: int = 4  # of other cameras, likewise; 0: none
+    k2_first: int = 3  # both, in the first round; 0: as in later rounds
+    backend: str = "numpy"  # of the neighbour search: numpy | faiss
+
+    def __post_init__(self) -> None:
+        for key, value, least in (
+            ("K1_INTRA", self.k1_intra, 0),
+            ("K1_INTER", self.k1_inter, 1),
+            ("K2_INTRA", self.k2_intra, 1),
+            ("K2_INTER", self.k2_inter, 0),
+            ("K2_FIRST", self.k2_first, 0),
+        ):
+            if value < least:
+                raise UserError(
+                    f"UDA.DISTANCE.CAJACCARD.{key} is {value}, but must be at least {least}."
+                )
+        check_backend(self.backend, "UDA.DISTANCE.CAJACCARD.BACKEND")
+
+    def check_cameras(self, camera_ids: np.ndarray | None) -> None:
+        """Raise a `UserError` unless the images are of two cameras or more."""
+        require_cameras(camera_ids, 2, _CA_JACCARD_ADVICE)
+
+    def measure(
+        self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0
+    ) -> SparseDistances:
+        """Distances of unit rows; pairs that are not stored are at distance 1."""
+        camera_ids = require_cameras(camera_ids, 2, _CA_JACCARD_ADVICE)
+        k2 = self.k2_intra, self.k2_inter
+        if round_index == 0 and self.k2_first:
+            k2 = self.k2_first, self.k2_first
+        k1 = self.k1_intra, self.k1_inter
+        matrix = camera_aware_jaccard(features, camera_ids, k1=k1, k2=k2, backend=self.backend)
+        return SparseDistances(matrix)
+
+
+@DISTANCES.register
+@dataclass(frozen=True)
 class Cosine:
     """1 - cos in [0, 2], the distance of MSPLR."""
+
+    fill: ClassVar[float] = math.nan
 
     def measure(
         self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0
@@ -267,6 +479,8 @@ class Cosine:
 @dataclass(frozen=True)
 class Euclidean:
     """Euclidean distance, in [0, 2] for unit rows; the distance of NPLP."""
+
+    fill: ClassVar[float] = math.nan
 
     def measure(
         self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import Registry
+from .cameras import require_cameras
 from .distances import PairwiseDistances
 
 _logger = logging.getLogger(__name__)
@@ -79,6 +80,40 @@ class Rho:
         return rho_eps(distances, self.fraction)
 
 
+@EPS_RULES.register
+@dataclass(frozen=True)
+class CrossCamera:
+    """See `cross_camera_eps`."""
+
+    fraction: float = 0.0012  # alpha, the share of the pairs across cameras that count, in (0, 1]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise UserError(
+                f"UDA.CLUSTER.CROSSCAMERA.FRACTION is {self.fraction}, but must be in (0, 1]."
+            )
+
+    def find(
+        self,
+        distances: PairwiseDistances,
+        camera_ids: np.ndarray | None = None,
+        cluster: Callable[[float], np.ndarray] | None = None,
+    ) -> float:
+        """The radius by `cross_camera_eps`."""
+        return cross_camera_eps(distances, self._require_cameras(camera_ids), self.fraction)
+
+    def check_cameras(self, camera_ids: np.ndarray | None) -> None:
+        """Raise a `UserError` unless there are two cameras to measure between."""
+        self._require_cameras(camera_ids)
+
+    def _require_cameras(self, camera_ids: np.ndarray | None) -> np.ndarray:
+        advice = (
+            "UDA.CLUSTER.EPS_RULE CrossCamera measures between cameras; set it to Rho, or set "
+            "UDA.CLUSTER.EPS"
+        )
+        return require_cameras(camera_ids, 2, advice)
+
+
 def rho_eps(distances: PairwiseDistances, fraction: float = 1.6e-3) -> float:
     """The mean of the smallest non-zero distances between different images.
 
@@ -96,6 +131,38 @@ def rho_eps(distances: PairwiseDistances, fraction: float = 1.6e-3) -> float:
     """
     eps, count = distances.smallest_mean(fraction)
     _logger.info("eps %.6f is the mean of the %d smallest distances.", eps, count)
+    return eps
+
+
+def cross_camera_eps(
+    distances: PairwiseDistances, camera_ids: np.ndarray, fraction: float = 0.0012
+) -> float:
+    """The mean of the smallest distances between images of different cameras: NPLP's Eq. 4.
+
+        eps_e = 1 / (alpha M) * the sum of the alpha M smallest d(x_i, x_j), c_i != c_j
+
+    over the M unordered pairs across cameras, those at distance 0 included; alpha M is rounded, and
+    is at least 1. Ordered pairs would give the same mean.
+
+    Reference: Liang, Lv, Li and Liu, "NPLP: A Noisy Pseudo-Label Processing Approach for
+    Unsupervised Domain-Adaptive Person Re-ID", III-C.
+
+    Args:
+        distances: of one view.
+        camera_ids: (N,) integers, of at least two cameras.
+        fraction: alpha, in (0, 1].
+
+    Raises:
+        UserError: if all pairs that count are at distance 0, or no two images differ in camera.
+    """
+    eps, count = distances.smallest_mean(fraction, camera_ids, zeros=True)
+    if eps == 0:
+        raise UserError(
+            f"The {count} nearest pairs of images of different cameras are at distance 0, so eps "
+            "cannot be taken from them; raise UDA.CLUSTER.CROSSCAMERA.FRACTION, set "
+            "UDA.CLUSTER.EPS, or look for identical images."
+        )
+    _logger.info("eps %.6f is the mean of the %d smallest distances between cameras.", eps, count)
     return eps
 
 

@@ -54,7 +54,7 @@ def reciprocal_sets(ranks: np.ndarray, k: int) -> csr_matrix:
     """R(i, k): the rows among the first k + 1 of row i that have i among their first k + 1.
 
     Args:
-        ranks: (N, columns), the neighbour lists.
+        ranks: (N, columns), the neighbour lists; -1 where a list is shorter than the longest.
         k: at least 0; the lists may have only k columns, and then k are used.
 
     Returns:
@@ -99,7 +99,7 @@ def neighbor_weights(
     Args:
         features: (N, D) float32, unit rows.
         sets: (N, N) with an entry at (i, j) for j in the set of i.
-        ranks: (N, k1), the neighbour lists.
+        ranks: (N, k1), the neighbour lists; -1 where a list is shorter than the longest.
         squared: (N, k1) float32, their squared distances.
 
     Returns:
@@ -107,7 +107,7 @@ def neighbor_weights(
     """
     rows = np.repeat(np.arange(len(features)), np.diff(sets.indptr))
     table = _from_lists(ranks, np.float32)
-    table.data[:] = squared.ravel()
+    table.data[:] = squared[ranks >= 0]
     table.sort_indices()
     distances = np.asarray(table[rows, sets.indices]).ravel()
     # A 0 is a pair that is in no list, or one at distance 0: measured, both come out right.
@@ -117,8 +117,11 @@ def neighbor_weights(
         pairs = unknown[part]
         difference = features[rows[pairs]] - features[sets.indices[pairs]]
         distances[pairs] = np.einsum("nd,nd->n", difference, difference)
-    # Row i is in its own set, at distance 0: the sum is at least 1 and the softmax needs no shift.
-    weights = np.exp(-distances.astype(np.float64))
+    # The nearest member is row i itself, at distance 0, unless more rows are equal to it than its
+    # list has places: the shift then keeps the exponentials above 0, whatever the features' length.
+    nearest = np.full(len(features), np.inf)
+    np.minimum.at(nearest, rows, distances)
+    weights = np.exp(nearest[rows] - distances)
     weights /= np.bincount(rows, weights, minlength=len(features))[rows]
     return csr_matrix((weights.astype(np.float32), sets.indices, sets.indptr), shape=sets.shape)
 
@@ -128,14 +131,15 @@ def average_weights(weights: csr_matrix, neighbors: np.ndarray) -> csr_matrix:
 
     Args:
         weights: (N, N) float32.
-        neighbors: (N, k2), the first columns of the neighbour lists.
+        neighbors: (N, k2), the first columns of the neighbour lists; -1 where there are fewer.
 
     Returns:
         (N, N) float32, sorted indices.
     """
     # The product adds in list order and in float32, as numpy.mean does in fast-reid: same bits.
     averaged = _from_lists(neighbors, np.float32) @ weights
-    averaged.data /= np.float32(neighbors.shape[1])
+    counts = (neighbors >= 0).sum(axis=1).astype(np.float32)
+    averaged.data /= np.repeat(counts, np.diff(averaged.indptr))
     averaged.sort_indices()
     return averaged
 
@@ -210,7 +214,7 @@ def _distance_of(shared: np.ndarray) -> np.ndarray:
 
 
 def _from_lists(lists: np.ndarray, dtype: type) -> csr_matrix:
-    """(N, N) with a 1 at (i, j) for every j in row i of (N, k) `lists`, entries in list order."""
-    num_rows, k = lists.shape
-    indptr = np.arange(0, num_rows * k + 1, k)
-    return csr_matrix((np.ones(lists.size, dtype), lists.ravel(), indptr), shape=(num_rows,) * 2)
+    """(N, N) with a 1 at (i, j) for every j >= 0 in row i of (N, k) `lists`, in list order."""
+    indices = lists[lists >= 0]
+    indptr = np.concatenate([[0], np.cumsum((lists >= 0).sum(axis=1))])
+    return csr_matrix((np.ones(len(indices), dtype), indices, indptr), shape=(len(lists),) * 2)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..files import atomic_write
 from ..npz import read_npz
 from .pipeline import Labeling
 from .types import FeatureSet, weights_in_all
@@ -58,6 +59,20 @@ def read_feature_set(path: str | Path) -> tuple[FeatureSet, np.ndarray | None]:
         arrays = {name: x.astype(np.float32, copy=False) for name, x in views.items()}
     extras = {name: arrays.pop(name) for name in views if "/" in name}
     return FeatureSet(arrays, facts.get("camera_ids"), extras), facts.get("identities")
+
+
+def write_feature_set(
+    path: str | Path, features: FeatureSet, identities: np.ndarray | None = None
+) -> None:
+    """Write features in the form that `read_feature_set` reads; a `UserError` if that fails."""
+    arrays = {**features.views, **features.extras}
+    facts = {"camera_ids": features.camera_ids, "identities": identities}
+    arrays |= {name: values for name, values in facts.items() if values is not None}
+    try:
+        with atomic_write(str(path)) as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}).") from error
 
 
 def labeling_to_arrays(

@@ -12,7 +12,13 @@ _BLOCK_COLUMNS = 4096
 
 
 def nearest_neighbors(
-    features: np.ndarray, k: int, *, backend: str = "numpy", block_rows: int = 1024
+    features: np.ndarray,
+    k: int,
+    *,
+    backend: str = "numpy",
+    block_rows: int = 1024,
+    rows: np.ndarray | None = None,
+    among: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest rows of every row by squared Euclidean distance, the row itself included.
 
@@ -21,13 +27,15 @@ def nearest_neighbors(
 
     Args:
         features: (N, D) float32, N >= 1.
-        k: at least 1; more than N gives N columns.
+        k: at least 1; more than M gives M columns.
         backend: `"numpy"`, or `"faiss"` if that is installed. faiss finds the same neighbours but
             orders equal distances in its own way.
         block_rows: rows treated at a time by NumPy; a trade of memory against call overhead.
+        rows: (Q,) int64, the rows whose neighbours are asked for; None: all.
+        among: (M,) int64, ascending, the rows that may be neighbours; None: all.
 
     Returns:
-        Row numbers (N, min(k, N)) int64, nearest first, and their squared distances, float32 >= 0.
+        Row numbers (Q, min(k, M)) int64, nearest first, and their squared distances, float32 >= 0.
 
     Raises:
         UserError: no rows, or an unknown or missing backend.
@@ -37,35 +45,52 @@ def nearest_neighbors(
     if k < 1:
         raise ValueError(f"k is {k}, but a neighbour list has at least 1 entry.")
     features = np.ascontiguousarray(features, dtype=np.float32)
-    k = min(k, len(features))
+    k = min(k, len(features) if among is None else len(among))
     check_backend(backend)
     if backend == "faiss":
-        return _faiss_neighbors(features, k)
-    return _numpy_neighbors(features, k, block_rows)
+        indices, distances = _faiss_neighbors(features, k, rows, among)
+    else:
+        indices, distances = _numpy_neighbors(features, k, block_rows, rows, among)
+    return indices if among is None else among[indices], distances
 
 
-def check_backend(backend: str) -> None:
-    """Raise a `UserError` unless the neighbour search has this back end."""
+def check_backend(backend: str, key: str = "UDA.DISTANCE.JACCARD.BACKEND") -> None:
+    """Raise a `UserError`, which names the key, unless the neighbour search has this back end."""
     if backend not in ("faiss", "numpy"):
-        raise UserError(
-            f"UDA.DISTANCE.JACCARD.BACKEND is {backend!r}, but the known names are: faiss, numpy."
-        )
+        raise UserError(f"{key} is {backend!r}, but the known names are: faiss, numpy.")
+    if backend == "faiss":
+        try:
+            import faiss  # noqa: F401
+        except ImportError:
+            raise UserError(
+                f"{key} is 'faiss', which is not installed; install faiss-cpu or set it to numpy."
+            ) from None
 
 
 def _numpy_neighbors(
-    features: np.ndarray, k: int, block_rows: int
+    features: np.ndarray,
+    k: int,
+    block_rows: int,
+    rows: np.ndarray | None,
+    among: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    num_rows = len(features)
+    """As `nearest_neighbors`, but numbered by their place in `among`."""
+    num_rows = len(features) if rows is None else len(rows)
+    num_columns = len(features) if among is None else len(among)
     norms = squared_norms(features)
     groups = identical_rows(features)
+    if groups is None and not (rows is None and among is None):
+        groups = np.arange(len(features))  # each row is identical to itself alone
     indices = np.empty((num_rows, k), dtype=np.int64)
     distances = np.empty((num_rows, k), dtype=np.float32)
-    for rows in slices(num_rows, block_rows):
-        found = np.empty((rows.stop - rows.start, 0), dtype=np.int64)
+    for lines in slices(num_rows, block_rows):
+        own = lines if rows is None else rows[lines]
+        found = np.empty((lines.stop - lines.start, 0), dtype=np.int64)
         values = np.empty(found.shape, dtype=np.float32)
-        for columns in slices(num_rows, _BLOCK_COLUMNS):
-            block = squared_distance_block(features, norms, rows, columns)
-            zero_identical(block, rows, columns, groups)
+        for columns in slices(num_columns, _BLOCK_COLUMNS):
+            others = columns if among is None else among[columns]
+            block = squared_distance_block(features, norms, own, others)
+            zero_identical(block, own, others, groups)
             near, near_values = _smallest_in_rows(block, k)
             found = np.hstack([found, near + columns.start])
             values = np.hstack([values, near_values])
@@ -73,7 +98,7 @@ def _numpy_neighbors(
             order = np.argsort(values, axis=1, kind="stable")[:, :k]
             found = np.take_along_axis(found, order, axis=1)
             values = np.take_along_axis(values, order, axis=1)
-        indices[rows], distances[rows] = found, values
+        indices[lines], distances[lines] = found, values
     return indices, distances
 
 
@@ -96,17 +121,14 @@ def _smallest_in_rows(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray
     return np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
-def _faiss_neighbors(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        import faiss
-    except ImportError:
-        raise UserError(
-            "UDA.DISTANCE.JACCARD.BACKEND is 'faiss', which is not installed; install faiss-cpu or "
-            "set it to numpy."
-        ) from None
+def _faiss_neighbors(
+    features: np.ndarray, k: int, rows: np.ndarray | None, among: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    import faiss
+
     index = faiss.IndexFlatL2(features.shape[1])
-    index.add(features)
-    distances, indices = index.search(features, k)
+    index.add(features if among is None else features[among])
+    distances, indices = index.search(features if rows is None else features[rows], k)
     return indices.astype(np.int64), np.maximum(distances, 0)
 
 
@@ -122,14 +144,17 @@ def squared_norms(features: np.ndarray) -> np.ndarray:
 
 
 def squared_distance_block(
-    features: np.ndarray, norms: np.ndarray, rows: slice, columns: slice
+    features: np.ndarray,
+    norms: np.ndarray,
+    rows: slice | np.ndarray,
+    columns: slice | np.ndarray,
 ) -> np.ndarray:
     """Squared Euclidean distances of some rows to some others by one matrix product.
 
     Args:
         features: (N, D) float32.
         norms: (N,) float32, `squared_norms(features)`.
-        rows: the rows of the block, with start and stop.
+        rows: the rows of the block, a slice or their numbers.
         columns: its columns, likewise.
 
     Returns:
@@ -163,18 +188,24 @@ def identical_rows(features: np.ndarray) -> np.ndarray | None:
 
 
 def zero_identical(
-    block: np.ndarray, rows: slice, columns: slice, groups: np.ndarray | None
+    block: np.ndarray,
+    rows: slice | np.ndarray,
+    columns: slice | np.ndarray,
+    groups: np.ndarray | None,
 ) -> None:
     """Set the distance of each row to itself, and to rows of the same group, to exactly 0.
 
     Args:
         block: (rows, columns) distances, changed in place.
-        rows: the rows of the block.
-        columns: its columns.
-        groups: (N,) integers, equal where rows are identical, or None; see `identical_rows`.
+        rows: the rows of the block, or their numbers.
+        columns: its columns, likewise.
+        groups: (N,) integers, equal where rows are identical, or None; see `identical_rows`. None
+            needs slices.
     """
     if groups is not None:
         block[groups[rows, None] == groups[columns]] = 0
         return
+    if not (isinstance(rows, slice) and isinstance(columns, slice)):
+        raise TypeError("Rows and columns that are given by number need groups.")
     both = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
     block[both - rows.start, both - columns.start] = 0

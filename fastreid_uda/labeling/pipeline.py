@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,8 +20,9 @@ from .clustering import Clusterer
 from .collapse import LabelingCollapse, check_trainable
 from .distances import Distance, PairwiseDistances
 from .eps import EpsRule, FixedEps
+from .eps_scan import EpsScan, Scan
 from .refiners import ChecksViews, NeedsExtras, Refiner, RefinerInputs, check_extras
-from .types import FeatureSet, PseudoLabels, make_pseudo_labels
+from .types import OUTLIER, FeatureSet, PseudoLabels, make_pseudo_labels
 
 __all__ = ["Labeling", "LabelingCollapse", "PseudoLabeler", "StageClock"]
 
@@ -79,7 +80,7 @@ class PseudoLabeler:
         distance: how the distances are measured; not used unless the clusterer or a refiner does.
         eps: the DBSCAN radius, or the rule that finds it.
         eps_update: `first`: the radius found in the first round is kept; `every`: found each round.
-        clusterer: DBSCAN or k-means.
+        clusterer: DBSCAN, HDBSCAN or k-means.
         refiners: applied in order; none is plain clustering, the baseline.
         non_finite: what to do with images that have a NaN or infinite feature: `raise` or `drop`.
         seed: of everything random in the clusterer.
@@ -147,8 +148,51 @@ class PseudoLabeler:
             )
             for refiner in self.refiners:
                 inputs = replace(inputs, clusters=refiner.refine(inputs))
-        check_trainable(clusters, inputs.clusters, eps)
+        if self.clusterer.uses_eps:
+            check_trainable(clusters, inputs.clusters, eps)
+        else:
+            key = f"UDA.CLUSTER.{type(self.clusterer).__name__.upper()}"
+            check_trainable(clusters, inputs.clusters, {}, key)
         return Labeling(inputs.clusters, clusters, eps, near_eps, clock.seconds)
+
+    def scan_eps(
+        self,
+        features: FeatureSet,
+        rule: Scan,
+        progress: Callable[[Sequence[float]], Iterable[float]] = iter,
+    ) -> dict[str, EpsScan]:
+        """How the clusters of each view depend on eps; nothing is refined.
+
+        Args:
+            features: of all target images, any finite values.
+            rule: which eps are tried.
+            progress: wraps the grid of each view, e.g. in a progress bar.
+
+        Returns:
+            view -> its scan. Images that were left out (`non_finite` is `drop`) are outliers in the
+            labels and not counted in the rows.
+
+        Raises:
+            UserError: as `__call__`, or the clusterer has no eps.
+        """
+        if not self.clusterer.uses_eps:
+            raise UserError(
+                f"UDA.CLUSTER.NAME is {type(self.clusterer).__name__}, which has no eps to scan; "
+                "set it to DBSCAN."
+            )
+        finite = self._check(features)
+        part = features.subset(finite)
+        clustered = self._normalize(part, part.map_views(normalize_rows))
+        distances = self._measure(clustered, round_index=0)
+
+        def scan(view: str) -> EpsScan:
+            cluster = partial(self._cluster, clustered, distances, view)
+            found = rule.scan(distances[view], part.camera_ids, cluster, progress)
+            labels = np.full((len(found.rows), len(finite)), OUTLIER)
+            labels[:, finite] = found.labels
+            return replace(found, labels=labels)
+
+        return per_space(scan, distances)
 
     @property
     def extras(self) -> tuple[str, ...]:

@@ -118,6 +118,16 @@ def describe_labels(labels: PseudoLabels, camera_ids: np.ndarray | None) -> dict
     return counts
 
 
+def holds_too_many(cluster: int, images: int) -> bool:
+    """Whether a cluster is so large that the clustering has probably failed: more than a tenth.
+
+    Args:
+        cluster: images of the largest cluster.
+        images: N, all images. Of up to 100 a tenth can be one person.
+    """
+    return images > 100 and cluster > 0.1 * images
+
+
 def label_stability(previous: np.ndarray, current: np.ndarray) -> dict[str, float]:
     """How little the labels changed since the round before.
 

@@ -190,14 +190,32 @@ def class_centroids(features: np.ndarray, labels: np.ndarray, num_classes: int) 
         labels: (N,) int64; outliers take no part.
         num_classes: K.
     """
+    sums = _class_sums(features, labels, num_classes)
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    return (sums / np.where(norms > 0, norms, 1)).astype(np.float32)
+
+
+def class_means(features: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """(K, D) float32: the mean of each class as it is; zero rows for classes without images.
+
+    Args:
+        features: (N, D).
+        labels: (N,) int64; outliers take no part.
+        num_classes: K.
+    """
+    counts = np.bincount(labels[labels != OUTLIER], minlength=num_classes)[:, None]
+    sums = _class_sums(features, labels, num_classes)
+    return (sums / np.maximum(counts, 1)).astype(np.float32)
+
+
+def _class_sums(features: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """(K, D) float64: the sum of the features of each class."""
     kept = np.flatnonzero(labels != OUTLIER)
     # One sparse product sums all classes in float64, in image order: the same bits on every run.
     membership = csr_matrix(
         (np.ones(len(kept)), (labels[kept], kept)), shape=(num_classes, len(labels))
     )
-    sums = membership @ features.astype(np.float64)
-    norms = np.linalg.norm(sums, axis=1, keepdims=True)
-    return (sums / np.where(norms > 0, norms, 1)).astype(np.float32)
+    return membership @ features.astype(np.float64)
 
 
 def renumber(labels: np.ndarray, by_appearance: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -94,7 +94,7 @@ X = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
         ({"global": X, "camera_ids": np.zeros(3, int)}, "'camera_ids' has 3 entries"),
         ({"global": X, "camera_ids": np.zeros(40)}, "'camera_ids' is float64"),
         ({"global": X, "top": X[:3]}, "'top' has 3 entries"),
-        ({"global": np.where(X > 2, np.nan, X)}, "not finite"),
+        ({"global": np.where(X > 2, np.nan, X), "camera_ids": np.arange(40)}, "not finite"),
         ({"global": np.array([[object()]])}, "holds Python objects"),
         ({"global": X}, "UDA.MSPLR"),
     ],

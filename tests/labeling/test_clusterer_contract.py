@@ -10,6 +10,7 @@ from tests.helpers import make_features
 
 VARIANTS = {
     "DBSCAN": {"": {"min_samples": 2}},
+    "HDBSCAN": {"": {"min_samples": 2, "min_cluster_size": 5}},
     "KMeans": {
         "sklearn": {"num_clusters": 12, "backend": "sklearn"},
         "torch": {"num_clusters": 12, "backend": "torch"},

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 
 from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.camera_normalization import normalize_rows
-from fastreid_uda.labeling.clustering import CLUSTERERS, DBSCAN, KMeans
+from fastreid_uda.labeling.clustering import CLUSTERERS, DBSCAN, HDBSCAN, KMeans
 from fastreid_uda.labeling.distances import BlockwiseDistances, Jaccard, SparseDistances
 from fastreid_uda.labeling.types import OUTLIER
 
@@ -230,12 +230,16 @@ def test_clusterers__refuse_arguments_out_of_range(cls, arguments, key):
 
 
 def test_clusterers__known_names():
-    assert list(CLUSTERERS) == ["DBSCAN", "KMeans"]
+    assert list(CLUSTERERS) == ["DBSCAN", "HDBSCAN", "KMeans"]
     assert DBSCAN.uses_distances and not KMeans.uses_distances
     assert CLUSTERERS.defaults("DBSCAN") == {"min_samples": 4}
 
 
-@pytest.mark.parametrize("clusterer", [DBSCAN(), KMeans(num_clusters=10)], ids=["DBSCAN", "KMeans"])
+@pytest.mark.parametrize(
+    "clusterer",
+    [DBSCAN(), HDBSCAN(max_distance=9.0), KMeans(num_clusters=10)],
+    ids=["DBSCAN", "HDBSCAN", "KMeans"],
+)
 def test_clusterers__follow_a_permutation_and_leave_inputs_unchanged(clusterer):
     # Ten tight groups far apart: no border images, one optimum.
     rng = np.random.default_rng(0)

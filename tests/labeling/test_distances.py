@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from fastreid_uda.errors import UserError
@@ -12,6 +14,7 @@ from fastreid_uda.labeling.distances import (
     Jaccard,
     SparseDistances,
 )
+from fastreid_uda.labeling.types import OUTLIER
 
 
 def naive_distances(x, metric):
@@ -27,12 +30,15 @@ def naive_distances(x, metric):
     return result
 
 
-def naive_smallest_mean(matrix, fraction):
-    """methods.md 0.9 with at least one pair."""
-    upper = sorted(matrix[i, j] for i in range(len(matrix)) for j in range(i + 1, len(matrix)))
-    upper = [d for d in upper if d > 0]
+def naive_smallest_mean(matrix, fraction, camera_ids=None, zeros=False):
+    """All pairs i < j that take part, sorted; the mean of the first ones, at least one."""
+    pairs = [(i, j) for i in range(len(matrix)) for j in range(i + 1, len(matrix))]
+    if camera_ids is not None:
+        pairs = [(i, j) for i, j in pairs if camera_ids[i] != camera_ids[j]]
+    upper = sorted(matrix[i, j] for i, j in pairs)
+    upper = [d for d in upper if zeros or d > 0]
     count = max(1, round(fraction * len(upper)))
-    return sum(upper[:count]) / count, count
+    return sum(upper[:count]) / len(upper[:count]), count
 
 
 def unit_rows(num_rows, dimension, seed=0):
@@ -76,7 +82,7 @@ def check_graph(graph, full, radius):
     assert graph.has_sorted_indices and graph.dtype == np.float32
 
 
-NAMES = ["Cosine", "Euclidean", "Jaccard"]
+NAMES = ["Cosine", "Euclidean", "Jaccard"]  # those that need no cameras
 # Blocks of 5 rows have edges inside the data; blocks of 64 do not.
 BLOCKWISE = [(metric, size) for metric in ("cosine", "euclidean") for size in (1, 5, 64)]
 
@@ -179,6 +185,71 @@ def test_smallest_mean__equals_naive_sort(fraction):
         assert (count, mean) == (expected_count, pytest.approx(expected, rel=1e-12))
 
 
+@pytest.mark.parametrize("fraction", [1e-9, 0.0012, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("zeros", [True, False])
+def test_smallest_mean__between_cameras_equals_naive_sort(fraction, zeros):
+    sparse, full = random_sparse()
+    camera_ids = np.random.default_rng(1).integers(3, size=40)
+    camera_ids[[0, 3]], camera_ids[[1, 7]] = 0, 2  # the pairs at distance 0 are across cameras
+    cases = [(sparse, full, camera_ids)]
+    for metric, size in BLOCKWISE:
+        distances = BlockwiseDistances(with_equal_and_zero_rows(), metric, block_rows=size)
+        cases.append((distances, all_distances(distances), camera_ids[:30]))
+    for distances, full, cameras in cases:
+        mean, count = distances.smallest_mean(fraction, cameras, zeros=zeros)
+        expected, expected_count = naive_smallest_mean(
+            full.astype(np.float64), fraction, cameras, zeros
+        )
+        assert (count, mean) == (expected_count, pytest.approx(expected, rel=1e-12))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_smallest_mean__ties_and_duplicates(data):
+    # Points on a grid of 4 places: equal distances, and zeros, in most pairs.
+    number = data.draw(st.integers(2, 12))
+    places = data.draw(st.lists(st.integers(0, 3), min_size=number, max_size=number))
+    camera_ids = data.draw(st.lists(st.integers(0, 2), min_size=number, max_size=number))
+    cameras = data.draw(st.sampled_from([None, np.array(camera_ids)]))
+    zeros, fraction = data.draw(st.booleans()), data.draw(st.floats(0.01, 1))
+    points = np.array(places, dtype=np.float32)[:, None]
+    distances = BlockwiseDistances(points, "euclidean", data.draw(st.sampled_from([1, 3, 64])))
+    full = all_distances(distances).astype(np.float64)
+    try:
+        expected = naive_smallest_mean(full, fraction, cameras, zeros)
+    except ZeroDivisionError:  # no pair takes part
+        with pytest.raises(UserError, match="target images have no"):
+            distances.smallest_mean(fraction, cameras, zeros=zeros)
+    else:
+        assert distances.smallest_mean(fraction, cameras, zeros=zeros) == pytest.approx(expected)
+
+
+def test_smallest_mean__many_more_blocks_than_the_buffer_holds():
+    # 1,225 pairs by single rows, of which 1, 2, 5 and 20 count: the buffer is cut again and again.
+    distances = BlockwiseDistances(unit_rows(50, 3), "euclidean", block_rows=1)
+    full = all_distances(distances).astype(np.float64)
+    camera_ids = np.arange(50) % 4
+    for fraction in (0.001, 0.002, 0.005, 0.02):
+        mean, count = distances.smallest_mean(fraction, camera_ids)
+        expected = naive_smallest_mean(full, fraction, camera_ids)
+        assert (mean, count) == (pytest.approx(expected[0], rel=1e-12), expected[1])
+
+
+@pytest.mark.parametrize(
+    ("zeros", "camera_ids", "words"),
+    [
+        (True, [5, 5, 5], "no pair between different cameras"),
+        (False, [0, 1, 1], "no distance above 0 between different cameras"),
+        (False, None, "no distance above 0 between them"),
+    ],
+)
+def test_smallest_mean__no_pair_takes_part(zeros, camera_ids, words):
+    distances = BlockwiseDistances(np.ones((3, 2), dtype=np.float32), "euclidean")
+    cameras = None if camera_ids is None else np.array(camera_ids)
+    with pytest.raises(UserError, match=rf"3 target images have {words}.*UDA\.CLUSTER\.EPS"):
+        distances.smallest_mean(0.5, cameras, zeros=zeros)
+
+
 def test_smallest_mean__nothing_stored():
     own = np.arange(3)
     diagonal = csr_matrix((np.zeros(3, np.float32), (own, own)))
@@ -194,6 +265,75 @@ def test_smallest_mean__no_distance_above_zero(num_rows):
     ):
         with pytest.raises(UserError, match=rf"{num_rows} target images .*UDA.CLUSTER.EPS"):
             distances.smallest_mean(0.1)
+
+
+def blockwise_and_sparse():
+    """Every kind of distances with its dense array."""
+    for metric, size in BLOCKWISE:
+        distances = BlockwiseDistances(with_equal_and_zero_rows(), metric, block_rows=size)
+        yield distances, all_distances(distances)
+    yield random_sparse()
+
+
+def naive_class_sums(full, labels):
+    """One pair at a time."""
+    own, everyone = np.zeros(len(labels)), np.zeros(len(labels))
+    for i, j in np.ndindex(full.shape):
+        if labels[i] != OUTLIER and labels[j] != OUTLIER:
+            everyone[i] += float(full[i, j])
+            own[i] += float(full[i, j]) * (labels[i] == labels[j])
+    return own, everyone
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7, 25])
+@pytest.mark.parametrize("outliers", [0.0, 0.3, 1.0])
+def test_class_sums__equal_naive_loops(classes, outliers):
+    rng = np.random.default_rng(classes)
+    for distances, full in blockwise_and_sparse():
+        labels = rng.integers(classes, size=len(full))
+        labels[rng.random(len(full)) < outliers] = OUTLIER
+        own, everyone = distances.class_sums(labels)
+        assert own.dtype == everyone.dtype == np.float64
+        expected = naive_class_sums(full, labels)
+        np.testing.assert_allclose(own, expected[0], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(everyone, expected[1], rtol=1e-6, atol=1e-6)
+
+
+def test_class_sums__toy():
+    distances = BlockwiseDistances(np.float32([[0], [1], [3], [9]]), "euclidean", block_rows=2)
+    own, everyone = distances.class_sums(np.array([0, 0, 1, OUTLIER]))
+    assert own.tolist() == [1, 1, 0, 0]
+    assert everyone.tolist() == [1 + 3, 1 + 2, 3 + 2, 0]
+
+
+def test_class_sums__identical_images_are_at_exactly_zero():
+    same = np.repeat(unit_rows(1, 777), 20, axis=0)
+    labels = np.arange(20) % 4 - 1
+    for distances in (BlockwiseDistances(same, "euclidean", 7), Jaccard().measure(same)):
+        assert (np.stack(distances.class_sums(labels)) == 0).all()
+
+
+@pytest.mark.parametrize("rows", [[], [4], [0, 2, 3, 5, 11, 17, 29], [11, 2, 28], range(30)])
+def test_subset__is_a_part_of_all_distances(rows):
+    rows = np.array(rows, dtype=np.int64)
+    for distances, full in blockwise_and_sparse():
+        part = distances.subset(rows)
+        assert part.num_rows == len(rows) and distances.num_rows == len(full)
+        if len(rows):
+            np.testing.assert_allclose(all_distances(part), full[np.ix_(rows, rows)], atol=1e-6)
+            check_graph(part.within(0.7), all_distances(part), 0.7)
+        again = part.subset(np.arange(len(rows))[1::2])
+        if again.num_rows:
+            expected = full[np.ix_(rows[1::2], rows[1::2])]
+            np.testing.assert_allclose(all_distances(again), expected, atol=1e-6)
+
+
+def test_subset__of_jaccard_keeps_the_neighborhoods_of_all_images():
+    features = unit_rows(60, 8)
+    distances, rows = Jaccard(8, 3).measure(features), np.arange(0, 60, 2)
+    part = all_distances(distances.subset(rows))
+    np.testing.assert_array_equal(part, all_distances(distances)[np.ix_(rows, rows)])
+    assert (part != all_distances(Jaccard(8, 3).measure(features[rows]))).any()
 
 
 @pytest.mark.parametrize("radius", [0.0, 0.4, 1.0])
@@ -215,7 +355,7 @@ def test_count_near__structural_tie_of_jaccard():
 
 
 def test_distances__known_names_and_defaults():
-    assert list(DISTANCES) == NAMES
+    assert list(DISTANCES) == ["CAJaccard", *NAMES]
     assert DISTANCES.defaults("Jaccard") == {"k1": 30, "k2": 6, "backend": "numpy"}
 
 

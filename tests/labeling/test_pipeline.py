@@ -149,7 +149,7 @@ def test_giant_cluster__warns(caplog):
     features, _ = make_features(num_identities=3, images=60, noise=0.05)
     with caplog.at_level(logging.WARNING):
         labeler(distance=Cosine(), eps=FixedEps(0.3))(features)
-    assert "eps may be too large" in caplog.text
+    assert "look at UDA.CLUSTER.EPS" in caplog.text
 
 
 def test_stages__are_timed_and_observed():

@@ -9,6 +9,7 @@ from fastreid_uda.labeling.types import (
     FeatureSet,
     PseudoLabels,
     class_centroids,
+    class_means,
     kept_in_all,
     make_pseudo_labels,
     renumber,
@@ -49,6 +50,21 @@ def test_class_centroids__are_normalised_means_of_the_class():
     labels = np.array([0, 0, OUTLIER, 2])
     centroids = class_centroids(features, labels, num_classes=3)
     assert centroids == pytest.approx(np.array([[0.5**0.5, 0.5**0.5], [0, 0], [0, -1]]))
+
+
+def test_class_means__equal_a_loop_and_leave_lengths_as_they_are():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 6, size=40)
+    labels[labels == 4] = 0  # a class without images
+    labels[7] = 6  # and one with a single image
+    features = rng.normal(size=(40, 3)).astype(np.float32)
+    features[labels == OUTLIER] = np.nan
+    means = class_means(features, labels, 8)
+    for k in range(8):
+        own = [features[n].astype(float) for n in range(40) if labels[n] == k]
+        expected = sum(own) / len(own) if own else np.zeros(3)
+        np.testing.assert_allclose(means[k], expected, atol=1e-6)
+    assert means.dtype == np.float32 and (means[[4, 7]] == 0).all()
 
 
 def test_class_centroids__equal_a_loop():

@@ -6,7 +6,7 @@ import torch
 
 import fastreid_uda  # noqa: F401  mends fast-reid before it is imported
 from fastreid_uda.config import add_uda_config
-from fastreid_uda.modeling.losses import LOSSES
+from fastreid_uda.modeling.losses import LOSSES, ClassMemory
 from fastreid_uda.modeling.losses.center import CenterLoss, center_loss
 from fastreid_uda.modeling.losses.cross_entropy import cross_entropy, smoothed_targets
 
@@ -65,16 +65,25 @@ def test_triplet_loss__margin_zero_is_the_soft_margin_form():
     assert float(loss({"features": features}, targets)) == pytest.approx(expected, rel=1e-4)
 
 
+def make_loss(name, classes):
+    loss = LOSSES.build(name)
+    if isinstance(loss, ClassMemory):
+        loss.reset(classes, 6)
+    return loss
+
+
+def make_outputs(size, classes):
+    return {
+        "features": torch.randn(size, 6),
+        "activated": torch.randn(size, 6).relu(),
+        "cls_outputs": torch.randn(size, classes),
+        "pred_class_logits": torch.randn(size, classes),
+    }
+
+
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_every_loss__is_finite_with_one_class_in_the_batch(name):
-    loss = LOSSES.build(name)
-    if name == "CenterLoss":
-        loss.reset(1, 6)
-    outputs = {
-        "features": torch.randn(4, 6),
-        "cls_outputs": torch.randn(4, 1),
-        "pred_class_logits": torch.randn(4, 1),
-    }
+    loss, outputs = make_loss(name, 1), make_outputs(4, 1)
     assert torch.isfinite(loss(outputs, torch.zeros(4, dtype=torch.long), None, outputs))
 
 
@@ -84,34 +93,34 @@ def test_losses__that_need_a_teacher_say_so_and_the_others_ignore_it():
         "SoftCrossEntropyLoss",
         "SoftTripletLoss",
     ]
-    targets = torch.arange(8) // 2
-    outputs = {"features": torch.randn(8, 6), "cls_outputs": torch.randn(8, 4)}
+    targets, outputs = torch.arange(8) // 2, make_outputs(8, 4)
     for name in LOSSES:
-        loss = LOSSES.build(name)
+        loss = make_loss(name, 4)
         if not loss.needs_teacher:
-            if name == "CenterLoss":
-                loss.reset(4, 6)
             assert torch.equal(loss(outputs, targets), loss(outputs, targets, None, {}))
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_every_loss__says_whether_it_uses_weights(name):
     torch.manual_seed(0)
-    loss, targets = LOSSES.build(name), torch.arange(8) // 2
-    if name == "CenterLoss":
-        loss.reset(4, 6)
-    outputs, teacher = (
-        {
-            "features": torch.randn(8, 6),
-            "cls_outputs": torch.randn(8, 4),
-            "pred_class_logits": torch.randn(8, 4),
-        }
-        for _ in range(2)
-    )
+    loss, targets = make_loss(name, 4), torch.arange(8) // 2
+    outputs, teacher = make_outputs(8, 4), make_outputs(8, 4)
     plain = loss(outputs, targets, None, teacher)
     half = loss(outputs, targets, torch.full((8,), 0.5), teacher)
     expected = plain / 2 if loss.uses_weights else plain
     assert float(half) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_loss__reads_what_it_says_and_nothing_else(name):
+    torch.manual_seed(0)
+    loss, targets, outputs = make_loss(name, 4), torch.arange(8) // 2, make_outputs(8, 4)
+    read = {key: outputs[key] for key in loss.reads}
+    everything = loss(outputs, targets, None, outputs)
+    assert torch.equal(loss(read, targets, None, outputs), everything)
+    for key in loss.reads:
+        with pytest.raises(KeyError, match=key):
+            loss({k: v for k, v in outputs.items() if k != key}, targets, None, outputs)
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,11 @@ CLASSIFIER_STD = 0.001
 
 Outputs = dict[str, Any]
 """view -> what fast-reid's head returns: `cls_outputs`, `pred_class_logits` (B, K) and `features`
-(B, D) in training, the features after the neck (B, D) in evaluation."""
+(B, D) in training, the tested features (B, D) in evaluation. There a head with `kinds` also gives
+<kind>/<view> -> (B, D)."""
+
+LOGITS = frozenset(("cls_outputs", "pred_class_logits"))
+"""The outputs that the classifier makes."""
 
 
 class ClassifierHead(EmbeddingHead):
@@ -70,7 +74,14 @@ class PseudoLabelHead(ClassifierHead):
     """The head of a network with one view, `global`.
 
     Heads of this package take and give dicts by view, and name their views before they are built.
+
+    Attributes:
+        outputs: the names of what it gives the losses of a view.
+        kinds: the kinds of features that it gives in evaluation beside the tested ones.
     """
+
+    outputs: tuple[str, ...] = ("cls_outputs", "pred_class_logits", "features")
+    kinds: tuple[str, ...] = ()
 
     @classmethod
     def view_names(cls, cfg: Any) -> tuple[str, ...]:
@@ -81,6 +92,10 @@ class PseudoLabelHead(ClassifierHead):
     def branches(self) -> dict[str, ClassifierHead]:
         """Pooling, neck and classifier by view."""
         return {"global": self}
+
+    def feature_name(self, kind: str, view: str) -> str:
+        """The name that `<kind>/<view>` has in this head's output in evaluation."""
+        return f"{kind}/{view}" if kind in self.kinds else view
 
     def forward(
         self,
@@ -107,5 +122,14 @@ def check_head(head: type) -> None:
     if not issubclass(head, PseudoLabelHead):
         raise UserError(
             f"MODEL.HEADS.NAME is {head.__name__}, which cannot take new classes in each round; "
-            "set it to PseudoLabelHead or MultiViewHead."
+            "set it to PseudoLabelHead, MultiViewHead or PyramidHead."
         )
+
+
+def heads_that_give(outputs: Collection[str]) -> list[str]:
+    """The registered names of the heads of this package that give their losses all of these."""
+    return [
+        name
+        for name, head in REID_HEADS_REGISTRY._obj_map.items()
+        if issubclass(head, PseudoLabelHead) and set(outputs) <= set(head.outputs)
+    ]

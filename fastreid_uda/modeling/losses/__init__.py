@@ -5,7 +5,8 @@ once per view as `loss(outputs, targets, weights=None, teacher=None)`. It return
 
 - outputs: of the head, for one view: `cls_outputs` (B, K) logits with the margin of the
   classification layer, `pred_class_logits` (B, K) logits without it, `features` (B, D) before the
-  neck. Half precision under autocast; a loss turns them into float32.
+  neck, of some heads `activated` (B, D) after it. A loss names those it looks at in its class
+  attribute `reads`. Half precision under autocast; a loss turns them into float32.
 - targets: (B,) int64 in [0, K).
 - weights: (B,) float, trust in each label, or None. A loss that looks at them says so by its class
   attribute `uses_weights`; the means stay over B.

@@ -16,12 +16,15 @@ class Loss(nn.Module):
     Attributes:
         node: its config node is `MODEL.LOSSES.<node>`.
         label: its name in the log.
+        reads: the names of the outputs of the network that it looks at, no others. A head must
+            give them, and a classifier whose logits are in no loss of its view is not trained.
         needs_teacher: it compares with a mean teacher and cannot be used without one.
         uses_weights: it multiplies each image by the weight of its label.
     """
 
     node: str
     label: str
+    reads: tuple[str, ...]
     needs_teacher = False
     uses_weights = False
 
@@ -49,9 +52,12 @@ class ClassMemory(Loss):
     is in the checkpoint.
 
     Attributes:
+        starts_from: the kind of features whose class means are the first rows of a round, such as
+            `activated`; "" for a table that starts at random.
         table: (K, D) float32; empty before the first `reset`.
     """
 
+    starts_from = ""
     table: torch.Tensor
 
     def __init__(self) -> None:
@@ -59,9 +65,17 @@ class ClassMemory(Loss):
         self.register_buffer("table", torch.zeros(0, 0))
         self._batch: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def reset(self, num_classes: int, feature_dim: int) -> None:
-        """Start a table for new classes, drawn from N(0, 1)."""
-        self.table = torch.randn(num_classes, feature_dim).to(self.table.device)
+    def reset(self, num_classes: int, feature_dim: int, rows: torch.Tensor | None = None) -> None:
+        """Start a table for new classes.
+
+        Args:
+            num_classes: K.
+            feature_dim: D.
+            rows: (K, D) the table; None: drawn from N(0, 1).
+        """
+        if rows is None:
+            rows = torch.randn(num_classes, feature_dim)
+        self.table = rows.to(self.table, copy=True)
         self._batch = None
 
     def remember(self, features: torch.Tensor, targets: torch.Tensor) -> None:

@@ -27,6 +27,7 @@ class CenterLoss(ClassMemory):
 
     node = "CENTER"
     label = "loss_center"
+    reads = ("features",)
     uses_weights = True
 
     def __init__(self, scale: float = 0.005, lr: float = 0.5) -> None:

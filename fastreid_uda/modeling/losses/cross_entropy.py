@@ -22,6 +22,7 @@ class CrossEntropyLoss(Loss):
 
     node = "CE"
     label = "loss_cls"
+    reads = ("cls_outputs",)
     uses_weights = True
 
     def __init__(

@@ -16,6 +16,7 @@ class HostLoss(Loss):
     These functions know no sample weights: `weights` is not used.
     """
 
+    reads = ("features",)
     function: Callable[..., torch.Tensor]
 
     def __init__(self, scale: float, *arguments: float | bool) -> None:

@@ -36,6 +36,7 @@ class INCLRLoss(Loss):
 
     node = "INCLR"
     label = "loss_inclr"
+    reads = ("pred_class_logits",)
     needs_teacher = True
     uses_weights = True
     MODES = ("weighted_ce", "weighted_soft", "regulariser")

@@ -25,6 +25,7 @@ class SoftCrossEntropyLoss(Loss):
 
     node = "SOFT_CE"
     label = "loss_soft_cls"
+    reads = ("pred_class_logits",)
     needs_teacher = True
     uses_weights = True
 

@@ -25,6 +25,7 @@ class SoftTripletLoss(Loss):
 
     node = "SOFT_TRI"
     label = "loss_soft_triplet"
+    reads = ("features",)
     needs_teacher = True
     uses_weights = True
 

@@ -83,12 +83,25 @@ class MeanTeacher(nn.Module):
         """The names of the views, `global` first."""
         return self.students[0].views
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of features that `<kind>/<view>` may name; see `features`."""
+        return tuple(dict.fromkeys((*self.students[0].kinds, "student")))
+
+    @property
+    def memory_features(self) -> tuple[str, ...]:
+        """The names of the features whose class means `start_round` wants."""
+        return self.students[0].memory_features
+
     def start_round(
-        self, num_classes: Mapping[str, int], centroids: Mapping[str, torch.Tensor] | None
+        self,
+        num_classes: Mapping[str, int],
+        centroids: Mapping[str, torch.Tensor] | None,
+        class_means: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
-        """The same new classifiers for a student and its teacher."""
+        """The same new classifiers for a student and its teacher, new memories for the students."""
         for student, teacher in zip(self.students, self.teachers, strict=True):
-            student.start_round(num_classes, centroids)
+            student.start_round(num_classes, centroids, class_means)
             teacher.start_round(num_classes, student.classifiers())
             teacher.requires_grad_(False)
 
@@ -144,18 +157,21 @@ class MeanTeacher(nn.Module):
             images: normalised.
             names: `<view>`: of the teachers, of several the normalised mean of their unit features;
                 `unnormalized/<view>`: the plain mean of the teachers' features;
+                `activated/<view>`: the plain mean of the teachers' activated features, if the head
+                is a `PyramidHead`;
                 `student/<view>`: the normalised mean of the students' unit features.
 
         Raises:
             KeyError: there are no features of that name.
         """
-        asked = [view_of(name, MEANS, self.views) for name in names]
+        asked = [view_of(name, self.kinds, self.views) for name in names]
         taught = self._forward_all(self.teachers, images, [v for k, v in asked if k != "student"])
         own = self._forward_all(self.students, images, [v for k, v in asked if k == "student"])
         features = {}
         for name, (kind, view) in zip(names, asked, strict=True):
             outputs = own if kind == "student" else taught
-            features[name] = MEANS[kind]([network[view] for network in outputs])
+            key = self.students[0].heads.feature_name(kind, view)
+            features[name] = MEANS[kind]([network[key] for network in outputs])
         return features
 
     @staticmethod
@@ -227,6 +243,8 @@ def plain_mean(features: Sequence[torch.Tensor]) -> torch.Tensor:
 MEANS: dict[str, Callable[[Sequence[torch.Tensor]], torch.Tensor]] = {
     "": spoken_mean,
     "unnormalized": plain_mean,
+    "activated": plain_mean,
     "student": unit_mean,
 }
-"""The kinds of features: what `<kind>/<view>` makes of the networks' features of a view."""
+"""The kinds of features: what `<kind>/<view>` makes of the networks' features of a view, and
+`activated/<view>` of those behind its neck, which a `PyramidHead` gives."""

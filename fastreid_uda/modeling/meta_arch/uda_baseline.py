@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,8 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from torch import nn
 
 from ...errors import UserError
-from ..heads.pseudo_label_head import Outputs, check_head
-from ..losses import LOSSES, ClassMemory
+from ..heads.pseudo_label_head import LOGITS, Outputs, check_head
+from ..losses import LOSSES, ClassMemory, Loss
 
 
 @META_ARCH_REGISTRY.register()
@@ -56,26 +56,52 @@ class UDABaseline(Baseline):
         """The networks whose features may be tested, each by itself."""
         return [self]
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of features that `<kind>/<view>` may name; "" for the views alone."""
+        return ("", "unnormalized", *self.heads.kinds)
+
+    @property
+    def memory_features(self) -> tuple[str, ...]:
+        """The names of the features whose class means `start_round` wants."""
+        names = (
+            f"{loss.starts_from}/{view}"
+            for view, losses in self.criteria.items()
+            for loss in losses.values()
+            if isinstance(loss, ClassMemory) and loss.starts_from
+        )
+        return tuple(dict.fromkeys(names))
+
     def start_round(
-        self, num_classes: Mapping[str, int], centroids: Mapping[str, torch.Tensor] | None
+        self,
+        num_classes: Mapping[str, int],
+        centroids: Mapping[str, torch.Tensor] | None,
+        class_means: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         """New classifiers and new class memories for the classes of a round.
+
+        A classifier that no loss of its view reads does not require a gradient: it would never get
+        one, for which several processes would wait.
 
         Args:
             num_classes: view -> K.
             centroids: view -> (K, D) rows of the classifier; None: random.
+            class_means: name of `memory_features` -> (K, D) rows of the memories that start from
+                these features; without them they start at random.
         """
         for view, branch in self.heads.branches.items():
             branch.reset_classifier(
                 num_classes[view], None if centroids is None else centroids[view]
             )
-        for view, losses in self.criteria.items():
-            for loss in losses.values():
+            losses = self.criteria[view].values() if view in self.criteria else ()
+            branch.weight.requires_grad_(uses_classifier(losses))
+            for loss in losses:
                 if isinstance(loss, ClassMemory):
-                    loss.reset(num_classes[view], self.heads.branches[view].feature_dim)
+                    rows = (class_means or {}).get(f"{loss.starts_from}/{view}")
+                    loss.reset(num_classes[view], branch.feature_dim, rows)
 
     def classifiers(self) -> dict[str, nn.Parameter]:
-        """The (K, D) parameters that train while the body is frozen, by view."""
+        """The (K, D) parameters of the classifiers by view; alone trained while the body is not."""
         return {view: branch.weight for view, branch in self.heads.branches.items()}
 
     def class_memories(self) -> list[ClassMemory]:
@@ -92,8 +118,9 @@ class UDABaseline(Baseline):
 
         Args:
             batched_inputs: a batch of the loader.
-            views: in evaluation, the names that are wanted: of a view, or with `unnormalized/`
-                before it, which is the same for a single network; None: all views.
+            views: in evaluation, the names that are wanted: of a view, or with one of `kinds` and a
+                slash before it; None: all views. `unnormalized/<view>` is `<view>` here, where
+                there is one network; of a `PyramidHead`, `activated/<view>` are its features f_r.
 
         Raises:
             KeyError: there are no features of that name.
@@ -101,9 +128,12 @@ class UDABaseline(Baseline):
         images = self.preprocess_image(batched_inputs)
         if not self.training:
             names = self.views if views is None else views
-            asked = [view_of(name, ("", "unnormalized"), self.views)[1] for name in names]
-            outputs = self.outputs(images, views=asked) if asked else {}
-            return {name: outputs[view] for name, view in zip(names, asked, strict=True)}
+            asked = [view_of(name, self.kinds, self.views) for name in names]
+            outputs = self.outputs(images, views=[view for _, view in asked]) if asked else {}
+            return {
+                name: outputs[self.heads.feature_name(kind, view)]
+                for name, (kind, view) in zip(names, asked, strict=True)
+            }
         targets, weights = self.supervision(batched_inputs)
         return self.losses(self.outputs(images, targets), targets, weights)
 
@@ -207,6 +237,11 @@ def losses_of(view: str, losses_node: Any) -> list[tuple[str, float | None]]:
             f"parts: {', '.join(names)}."
         )
     return list(zip(names, scales, strict=True))
+
+
+def uses_classifier(losses: Iterable[Loss]) -> bool:
+    """Whether one of the losses reads logits."""
+    return any(LOGITS.intersection(loss.reads) for loss in losses)
 
 
 def build_losses(wanted: list[tuple[str, float | None]], losses_node: Any) -> nn.ModuleDict:

@@ -13,6 +13,11 @@ from fastreid_uda.labeling.refiners import REFINERS, NeedsExtras, RefinerInputs
 from fastreid_uda.labeling.types import OUTLIER, FeatureSet, make_pseudo_labels
 from tests.helpers import make_features
 
+# The arguments under which a refiner is tried, where its defaults leave the toy's round as it is.
+VARIANTS = {
+    "NPLP": {"startup": {}, "correcting": {"startup_rounds": 0, "share": 0.5, "min_samples": 2}},
+}
+
 
 def make_inputs(order=None):
     """Three views of the same people, each with errors of its own, and the extras there are."""
@@ -43,9 +48,15 @@ def partition(labels):
     return {frozenset(np.flatnonzero(labels == k)) for k in set(labels.tolist()) - {OUTLIER}}
 
 
-@pytest.fixture(params=sorted(REFINERS))
+@pytest.fixture(
+    params=[
+        (name, variant) for name in sorted(REFINERS) for variant in VARIANTS.get(name, {"": {}})
+    ],
+    ids=lambda param: "-".join(filter(None, param)),
+)
 def refiner(request):
-    return REFINERS.build(request.param)
+    name, variant = request.param
+    return REFINERS.build(name, **VARIANTS.get(name, {}).get(variant, {}))
 
 
 def test_toy__has_different_clusters_and_outliers_in_every_view():
@@ -114,6 +125,14 @@ def test_refiner__names_its_extras(refiner):
             refiner.refine(bare)
     else:
         refiner.refine(bare)
+
+
+def test_refiner__reads_only_the_distances_and_the_eps_that_it_asks_for(refiner):
+    inputs = make_inputs()
+    distances = inputs.distances if getattr(refiner, "uses_distances", False) else {}
+    eps = inputs.eps if getattr(refiner, "uses_eps", False) else {}
+    for view, part in refiner.refine(replace(inputs, distances=distances, eps=eps)).items():
+        assert (part.labels == refiner.refine(inputs)[view].labels).all()
 
 
 def test_refiner__outliers_stay_outliers(refiner):
