@@ -20,8 +20,8 @@ FORBIDDEN = {
 # stages of labeling in their order: a stage never imports a later one
 STAGES = [
     "types", "cameras", "camera_normalization", "neighbors", "jaccard", "camera_aware_jaccard",
-    "distances", "silhouette", "eps", "eps_scan", "hdbscan", "clustering", "uncertainty",
-    "self_assessment", "refiners", "collapse", "pipeline", "label_files",
+    "pairwise", "distances", "silhouette", "eps", "eps_scan", "hdbscan", "clustering",
+    "uncertainty", "self_assessment", "refiners", "collapse", "pipeline", "label_files",
 ]  # fmt: skip
 
 

@@ -14,10 +14,10 @@ from sklearn.neighbors import sort_graph_by_row_values
 
 from ..errors import UserError
 from ..registry import Registry
-from .distances import PairwiseDistances
 from .eps import check_eps
 from .hdbscan import sparse_hdbscan
 from .kmeans import sklearn_kmeans
+from .pairwise import PairwiseDistances
 from .types import renumber
 
 _logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import UserError
 from ..registry import Registry
 from .cameras import require_cameras
-from .distances import PairwiseDistances
+from .pairwise import PairwiseDistances
 
 _logger = logging.getLogger(__name__)
 

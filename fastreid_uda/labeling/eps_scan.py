@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
-from .distances import PairwiseDistances
 from .eps import EPS_RULES
 from .eps_report import table
+from .pairwise import PairwiseDistances
 from .quality import (
     describe_labels,
     holds_too_many,

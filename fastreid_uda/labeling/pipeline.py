@@ -18,9 +18,10 @@ from .camera_normalization import normalize_per_camera, normalize_rows
 from .cameras import ChecksCameras, require_cameras
 from .clustering import Clusterer
 from .collapse import LabelingCollapse, check_trainable
-from .distances import Distance, PairwiseDistances
+from .distances import Distance
 from .eps import EpsRule, FixedEps
 from .eps_scan import EpsScan, Scan
+from .pairwise import PairwiseDistances
 from .refiners import ChecksViews, NeedsExtras, Refiner, RefinerInputs, check_extras
 from .types import OUTLIER, FeatureSet, PseudoLabels, make_pseudo_labels
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .distances import PairwiseDistances
+from .pairwise import PairwiseDistances
 from .types import OUTLIER
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from .distances import PairwiseDistances
+from .pairwise import PairwiseDistances
 from .types import OUTLIER, renumber
 
 

@@ -10,7 +10,8 @@ from scipy.sparse import csr_matrix
 from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.camera_normalization import normalize_rows
 from fastreid_uda.labeling.clustering import CLUSTERERS, DBSCAN, HDBSCAN, KMeans
-from fastreid_uda.labeling.distances import BlockwiseDistances, Jaccard, SparseDistances
+from fastreid_uda.labeling.distances import Jaccard
+from fastreid_uda.labeling.pairwise import BlockwiseDistances, SparseDistances
 from fastreid_uda.labeling.types import OUTLIER
 
 

@@ -6,14 +6,8 @@ from scipy.sparse import csr_matrix
 
 from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.camera_normalization import normalize_rows
-from fastreid_uda.labeling.distances import (
-    DISTANCES,
-    BlockwiseDistances,
-    Cosine,
-    Euclidean,
-    Jaccard,
-    SparseDistances,
-)
+from fastreid_uda.labeling.distances import DISTANCES, Cosine, Euclidean, Jaccard
+from fastreid_uda.labeling.pairwise import BlockwiseDistances, SparseDistances
 from fastreid_uda.labeling.types import OUTLIER
 
 

@@ -5,7 +5,6 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from fastreid_uda.errors import UserError
-from fastreid_uda.labeling.distances import BlockwiseDistances, SparseDistances
 from fastreid_uda.labeling.eps import (
     EPS_RULES,
     CrossCamera,
@@ -15,6 +14,7 @@ from fastreid_uda.labeling.eps import (
     cross_camera_eps,
     rho_eps,
 )
+from fastreid_uda.labeling.pairwise import BlockwiseDistances, SparseDistances
 
 
 def points_on_a_line(num_rows):

@@ -8,18 +8,13 @@ from scipy.sparse import csr_matrix
 from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.clustering import HDBSCAN
 from fastreid_uda.labeling.collapse import LabelingCollapse
-from fastreid_uda.labeling.distances import (
-    CAJaccard,
-    Cosine,
-    Euclidean,
-    Jaccard,
-    SparseDistances,
-)
+from fastreid_uda.labeling.distances import CAJaccard, Cosine, Euclidean, Jaccard
 from fastreid_uda.labeling.eps import FixedEps
 from fastreid_uda.labeling.hdbscan import (
     core_distances,
     spanning_chain,
 )
+from fastreid_uda.labeling.pairwise import SparseDistances
 from fastreid_uda.labeling.pipeline import PseudoLabeler
 from fastreid_uda.labeling.refiners.secret import SECRET
 from fastreid_uda.labeling.types import OUTLIER, FeatureSet

@@ -4,7 +4,8 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import silhouette_samples
 
 from fastreid_uda.labeling.camera_normalization import normalize_rows
-from fastreid_uda.labeling.distances import BlockwiseDistances, Jaccard, SparseDistances
+from fastreid_uda.labeling.distances import Jaccard
+from fastreid_uda.labeling.pairwise import BlockwiseDistances, SparseDistances
 from fastreid_uda.labeling.silhouette import mean_silhouettes, silhouettes
 from fastreid_uda.labeling.types import OUTLIER
 

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from ...errors import UserError
 from ...registry import Registry
-from ..distances import PairwiseDistances
+from ..pairwise import PairwiseDistances
 from ..types import FeatureSet, PseudoLabels
 
 REFINERS = Registry("UDA.REFINERS")

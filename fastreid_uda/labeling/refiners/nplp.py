@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 from ...errors import UserError
 from ..clustering import DBSCAN
-from ..distances import PairwiseDistances, SparseDistances
+from ..pairwise import PairwiseDistances, SparseDistances
 from ..self_assessment import cluster_scores
 from ..types import OUTLIER, PseudoLabels, class_centroids, renumber
 from .base import REFINERS, RefinerInputs
