@@ -31,7 +31,7 @@ from fastreid_uda.labeling.eps_scan import EpsScan, Scan
 from fastreid_uda.labeling.label_files import read_feature_set
 
 CHOSEN = "silhouette x kept (auto)"
-RULES = {  # the largest wins, of the eps with two clusters or more and none above a tenth
+RULES = {  # the largest wins, of the eps with two clusters or more; but for auto none above a tenth
     "most clusters": lambda row: row.clusters,
     "most clusters of 2+ cameras": lambda row: row.clusters * row.cross_camera,
     "silhouette": lambda row: row.silhouette,

@@ -2,8 +2,9 @@
 
 Runs configs/Synthetic/<method>.yml with each seed from random weights, source training included,
 several runs at a time with one thread each, so that the figures do not depend on the number of
-cores. A run that came to its end is not repeated, one that was stopped is resumed. Prints the
-table in Markdown, with means and sample standard deviations over the seeds, and how long it took.
+cores. A run that came to its end is not repeated and one that was stopped is resumed, whatever has
+changed in code and configs since: remove the folder to begin anew. Prints the table in Markdown,
+with means and sample standard deviations over the seeds, and how long it took.
 """
 
 from __future__ import annotations
@@ -52,9 +53,11 @@ def run(method: str, seed: int, output: Path) -> dict[str, Any]:
             "UDA.SEED", str(seed), "TEST.EVAL_PERIOD", "1000", "OUTPUT_DIR", str(folder),
         ]  # fmt: skip
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        with open(folder / "terminal.txt", "a", encoding="utf-8") as terminal:
-            result = subprocess.run(command, env=environment, stdout=terminal, stderr=terminal)
-        clock.write_text(json.dumps(earlier + time.perf_counter() - start))
+        try:
+            with open(folder / "terminal.txt", "a", encoding="utf-8") as terminal:
+                result = subprocess.run(command, env=environment, stdout=terminal, stderr=terminal)
+        finally:
+            clock.write_text(json.dumps(earlier + time.perf_counter() - start))
         if result.returncode:
             raise SystemExit(f"{method}, seed {seed}, failed: see {folder / 'terminal.txt'}.")
     summary = json.loads((folder / "summary.json").read_text())
@@ -93,8 +96,12 @@ def main() -> None:
     runs: dict[tuple[str, int], dict[str, Any]] = {}
     with ThreadPoolExecutor(args.jobs) as pool:
         futures = {pool.submit(run, *pair, args.output): pair for pair in pairs}
-        for future in tqdm(as_completed(futures), total=len(pairs), desc="runs", unit="run"):
-            runs[futures[future]] = future.result()
+        try:
+            for future in tqdm(as_completed(futures), total=len(pairs), desc="runs", unit="run"):
+                runs[futures[future]] = future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # those that run come to their end
+            raise
     rows = [row([runs[method, seed] for seed in args.seeds]) for method in args.methods]
     print(tabulate(rows, headers=["method", *COLUMNS], tablefmt="github", disable_numparse=True))
     print(

@@ -33,10 +33,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_intermixed_args(arguments)
     if args.run and args.features:  # there is no file: it is the first of the overrides
         args.opts, args.features = [args.features, *args.opts], None
-    if bool(args.run) == bool(args.features and args.config_file):
+    if bool(args.run) == bool(args.config_file) or not (args.run or args.features):
         parser.error("give FEATURES.npz with --config-file FILE, or --run OUTPUT_DIR")
     for key, value in zip(("LOWEST", "HIGHEST", "STEPS"), args.eps or (), strict=False):
-        args.opts += [f"UDA.CLUSTER.SCAN.{key}", f"{value:g}" if key == "STEPS" else str(value)]
+        args.opts += [f"UDA.CLUSTER.SCAN.{key}", f"{value:.15g}" if key == "STEPS" else str(value)]
     return args
 
 
@@ -58,7 +58,8 @@ def scan(args: argparse.Namespace) -> tuple[dict, dict]:
         features, identities = read_feature_set(args.features)
     if args.save_features:
         write_feature_set(args.save_features, features, identities)
-    scans = labeler.scan_eps(features, labeler.eps, partial(tqdm, desc="eps", disable=None))
+    bar = partial(tqdm, desc="eps", disable=None)
+    scans = labeler.scan_eps(features, labeler.eps, bar, round_index=1 if args.run else 0)
     return scans, pair_f1_of_scans(scans, identities)
 
 

@@ -154,6 +154,8 @@ class Scan:
             UserError: the distances have no such radius above 0, or none above LOWEST.
         """
         self.check_distances(distances.fill)
+        if self.lowest and self.highest:
+            return self._even(self.lowest, self.highest)
         found = distances.radii(np.geomspace(*NEIGHBORS, 4 * self.steps))
         usable = sorted({float(f"{radius:.4g}") for radius in found})
         usable = [eps for eps in usable if eps > 0 and not eps >= distances.fill]
@@ -169,11 +171,14 @@ class Scan:
                     f"The eps to try go from {low:.4g} to {high:.4g}, the end that was not "
                     "set taken from the distances; set both UDA.CLUSTER.SCAN.LOWEST and HIGHEST."
                 )
-            return sorted({float(f"{eps:.4g}") for eps in np.linspace(low, high, self.steps)})
+            return self._even(low, high)
         distances.keep_within(usable[-1])
         last = bisect.bisect_left(usable, True, key=lambda eps: _holds_half(cluster(eps)))
         places = np.linspace(0, min(last, len(usable) - 1), self.steps)
         return [usable[place] for place in sorted({round(place) for place in places})]
+
+    def _even(self, low: float, high: float) -> list[float]:
+        return sorted({float(f"{eps:.4g}") for eps in np.linspace(low, high, self.steps)})
 
 
 def _holds_half(labels: np.ndarray) -> bool:
@@ -228,34 +233,30 @@ def scan(
 def recommend(rows: Sequence[ScanRow]) -> tuple[float, str]:
     """The eps to take, by a rule that looks at no identity.
 
-    Of the eps that give two or more clusters, none with more than a tenth of the images, the one
-    with the greatest mean silhouette of all images, where an image in no cluster counts 0. Of equal
-    ones the middle one.
+    Of the eps that give two or more clusters the one with the greatest mean silhouette of all
+    images, where an image in no cluster counts 0. Of equal ones the middle one.
 
     Args:
         rows: of a scan, at least one.
 
     Returns:
-        eps, and why it should not be trusted; empty if it may be. If every eps with two or more
-        clusters has one with more than a tenth of the images, it is the one whose largest cluster
-        is smallest; if none has two clusters, the one that keeps most images.
+        eps, and why it should not be trusted: one cluster holds more than a tenth of the images, or
+        no eps gives two clusters, and it is the one that keeps most images. Empty if it may be.
     """
     several = [row for row in rows if row.clusters >= 2]
-    spread = [row for row in several if not row.crowded]
-    tried = f"the {len(rows)} eps from {rows[0].eps:.4g} to {rows[-1].eps:.4g}"
-    if spread:
-        return _middle_of_best(spread, [row.score for row in spread]).eps, ""
     if several:
-        best = _middle_of_best(several, [-row.largest for row in several])
-        return best.eps, (
-            f"With each of {tried} one cluster holds more than a tenth of the images "
-            f"({best.largest:.0%} at the recommended {best.eps:.4g}): the features do not tell "
-            "people apart, or there are only a few people; look at the clusters."
+        best = _middle_of_best(several, [row.score for row in several])
+        doubt = (
+            f"At the recommended eps {best.eps:.4g} one cluster holds {best.largest:.0%} of the "
+            "images, more than a tenth: one person is seen very often, there are only a few "
+            "people, or the features do not tell them apart; look at the clusters."
         )
+        return best.eps, doubt if best.crowded else ""
     best = _middle_of_best(rows, [row.kept for row in rows])
     return best.eps, (
-        f"None of {tried} gives two clusters, so the recommended {best.eps:.4g} is not usable; try "
-        "others by UDA.CLUSTER.SCAN.LOWEST and HIGHEST, or change UDA.CLUSTER or UDA.DISTANCE."
+        f"None of the {len(rows)} eps from {rows[0].eps:.4g} to {rows[-1].eps:.4g} gives two "
+        f"clusters, so {best.eps:.4g} is not usable; try others by UDA.CLUSTER.SCAN.LOWEST and "
+        "HIGHEST, or change UDA.CLUSTER or UDA.DISTANCE."
     )
 
 

@@ -22,6 +22,9 @@ from .neighbors import (
 )
 from .types import OUTLIER
 
+ROUNDING = 2e-6
+"""More than the rounding error of a float32 Jaccard distance."""
+
 
 class _Smallest:
     """The smallest of many numbers, holding no more than twice as many at a time.
@@ -133,10 +136,11 @@ class PairwiseDistances(ABC):
         return float(total / count), count
 
     def radii(self, neighbors: np.ndarray) -> np.ndarray:
-        """The radii within which images have so many images on average.
+        """The radii within which images have so many images on average, not counting equal ones.
 
         Args:
-            neighbors: (S,) ascending, at least 1: the image itself counts.
+            neighbors: (S,) ascending, at least 1: the image itself counts, others at distance 0, or
+                at one that is rounding, do not.
 
         Returns:
             (S,) float32; `fill`, or the largest distance, where there are not so many pairs.
@@ -144,7 +148,7 @@ class PairwiseDistances(ABC):
         pairs = np.maximum(1, np.rint((neighbors - 1) * self.num_rows / 2)).astype(np.int64)
         smallest = _Smallest(int(pairs[-1]))
         for distances in self._stored_pairs():
-            smallest.add(distances)
+            smallest.add(distances[distances > ROUNDING])
         found = smallest.ascending()
         missing = self.fill if not math.isnan(self.fill) else found.max(initial=0)
         return np.append(found, np.float32(missing))[np.minimum(pairs - 1, len(found))]
@@ -167,7 +171,7 @@ class PairwiseDistances(ABC):
         own[kept], everyone[kept] = self.subset(kept)._class_sums(labels[kept])
         return own, everyone
 
-    def count_near(self, radius: float, tolerance: float = 2e-6) -> int:
+    def count_near(self, radius: float, tolerance: float = ROUNDING) -> int:
         """How many pairs i < j lie so close to a radius that rounding decides about them.
 
         With k2 = 6, Jaccard distances pile up at 2/7, 1/2, 2/3, 0.8 and 10/11, where the overlap

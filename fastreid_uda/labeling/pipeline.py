@@ -161,6 +161,7 @@ class PseudoLabeler:
         features: FeatureSet,
         rule: Scan,
         progress: Callable[[Sequence[float]], Iterable[float]] = iter,
+        round_index: int = 0,
     ) -> dict[str, EpsScan]:
         """How the clusters of each view depend on eps; nothing is refined.
 
@@ -168,6 +169,7 @@ class PseudoLabeler:
             features: of all target images, any finite values.
             rule: which eps are tried.
             progress: wraps the grid of each view, e.g. in a progress bar.
+            round_index: of the round whose distances are scanned.
 
         Returns:
             view -> its scan. Images that were left out (`non_finite` is `drop`) are outliers in the
@@ -184,7 +186,7 @@ class PseudoLabeler:
         finite = self._check(features)
         part = features.subset(finite)
         clustered = self._normalize(part, part.map_views(normalize_rows))
-        distances = self._measure(clustered, round_index=0)
+        distances = self._measure(clustered, round_index)
 
         def scan(view: str) -> EpsScan:
             cluster = partial(self._cluster, clustered, distances, view)
@@ -252,7 +254,7 @@ class PseudoLabeler:
             )
         zero = sum(int((~x.any(axis=1)).sum()) for x in features.views.values())
         if zero:
-            logger.warning("%d feature rows are zero; they are at distance 1 to all others.", zero)
+            logger.warning("%d feature rows are zero: black images, or a dead branch?", zero)
         return finite
 
     def _normalize(self, features: FeatureSet, plain: FeatureSet) -> FeatureSet:

@@ -80,7 +80,8 @@ def select_clusters(raw: PseudoLabels, selected: np.ndarray) -> PseudoLabels:
         raw: labels of K clusters.
         selected: (K,) bool.
     """
-    keep = raw.kept & selected[raw.labels]
+    keep = raw.kept.copy()
+    keep[keep] = selected[raw.labels[keep]]
     labels, old = renumber(np.where(keep, raw.labels, OUTLIER))
     weights = np.where(keep, raw.weights, 0).astype(np.float32)
     return replace(raw, labels=labels, centroids=raw.centroids[old], weights=weights)

@@ -60,10 +60,6 @@ class PyramidHead(PseudoLabelHead):
         dropout: float = 0.0,
         **head: Any,
     ) -> None:
-        if levels < 1:
-            raise UserError(
-                f"MODEL.HEADS.PYRAMID.LEVELS is {levels}, but pyramidal pooling needs 1 or more."
-            )
         pooled_dim = feat_dim * levels * (levels + 1) // 2
         dim = embedding_dim or pooled_dim
         super().__init__(
@@ -74,6 +70,23 @@ class PyramidHead(PseudoLabelHead):
         norm = [get_norm(norm_type, dim)] if with_bnneck else []
         self.bottleneck = nn.Sequential(*norm, nn.ReLU())
         self.dropout = nn.Dropout(dropout)
+
+    @classmethod
+    def view_names(cls, cfg: Any) -> tuple[str, ...]:
+        """`global` alone.
+
+        Raises:
+            UserError: `MODEL.HEADS.PYRAMID.LEVELS` or `MODEL.HEADS.EMBEDDING_DIM` is out of range.
+        """
+        for key, value, least in (
+            ("PYRAMID.LEVELS", cfg.MODEL.HEADS.PYRAMID.LEVELS, 1),
+            ("EMBEDDING_DIM", cfg.MODEL.HEADS.EMBEDDING_DIM, 0),
+        ):
+            if value < least:
+                raise UserError(
+                    f"MODEL.HEADS.{key} is {value}, but PyramidHead needs {least} or more."
+                )
+        return ("global",)
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:

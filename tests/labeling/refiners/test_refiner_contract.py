@@ -144,3 +144,12 @@ def test_refiner__outliers_stay_outliers(refiner):
 
 def test_refiner__cites_its_paper(refiner):
     assert "Reference:" in type(refiner).__doc__
+
+
+def test_refiner__without_any_cluster_gives_none(refiner):
+    inputs = make_inputs()
+    features = inputs.features
+    nothing = np.full(features.num_images, OUTLIER)
+    empty = {view: make_pseudo_labels(nothing, x) for view, x in features.views.items()}
+    for part in refiner.refine(replace(inputs, clusters=empty)).values():
+        assert part.num_classes == 0 and not part.kept.any()
