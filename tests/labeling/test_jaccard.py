@@ -17,7 +17,7 @@ from fastreid_uda.labeling.jaccard import (
 
 
 def naive_jaccard(x, k1, k2):
-    """methods.md 0.8, step by step, in float64."""
+    """The definition, step by step, in float64."""
     n = len(x)
     k1 = min(k1, n)
     squared = ((x[:, None].astype(float) - x[None]) ** 2).sum(-1)
