@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from .errors import UserError
-from .labeling.clustering import CLUSTERERS, ChecksDistances, Clusterer
+from .labeling.clustering import CLUSTERERS, ChecksDistances
 from .labeling.distances import DISTANCES
 from .labeling.eps import EPS_RULES, EpsRule, FixedEps
 from .labeling.eps_scan import Scan  # registers itself
 from .labeling.pipeline import PseudoLabeler
-from .labeling.refiners import REFINERS, Refiner
+from .labeling.refiners import REFINERS
 from .registry import Registry
 
 AUTO = "auto"
@@ -190,10 +189,10 @@ def _build_eps(node: Any) -> EpsRule:
     return FixedEps(eps)
 
 
-def _check_scan(node: Any, eps: EpsRule, clusterer: Clusterer, refiners: Iterable[Refiner]) -> None:
+def _check_scan(node: Any, labeler: PseudoLabeler) -> None:
     """Refuse to compare the clusters of a clusterer that gives the same ones at every eps."""
-    needed = node.EPS == AUTO or any(getattr(refiner, "uses_eps", False) for refiner in refiners)
-    if isinstance(eps, Scan) and needed and not clusterer.uses_eps:
+    needed = node.EPS == AUTO or labeler.uses("uses_eps")
+    if isinstance(labeler.eps, Scan) and needed and not labeler.clusterer.uses_eps:
         key = "EPS is auto" if node.EPS == AUTO else "EPS_RULE is Scan"
         raise UserError(
             f"UDA.CLUSTER.{key}, which compares the clusters at several eps, but UDA.CLUSTER.NAME "
@@ -211,22 +210,20 @@ def build_labeler(cfg: Any) -> PseudoLabeler:
     uda = cfg.UDA
     _check_choice("UDA.CLUSTER.EPS_UPDATE", uda.CLUSTER.EPS_UPDATE, ("first", "every"))
     _check_choice("UDA.NON_FINITE", uda.NON_FINITE, ("raise", "drop"))
-    clusterer = _build(CLUSTERERS, uda.CLUSTER.NAME, uda.CLUSTER)
-    refiners = tuple(_build(REFINERS, name, uda) for name in uda.REFINERS)
-    eps = _build_eps(uda.CLUSTER)
-    _check_scan(uda.CLUSTER, eps, clusterer, refiners)
-    return PseudoLabeler(
+    labeler = PseudoLabeler(
         camera_normalization=uda.CAMERA_NORMALIZATION,
         row_normalization=uda.ROW_NORMALIZATION,
         join_views=uda.JOIN_VIEWS,
         distance=_build(DISTANCES, uda.DISTANCE.NAME, uda.DISTANCE),
-        eps=eps,
+        eps=_build_eps(uda.CLUSTER),
         eps_update=uda.CLUSTER.EPS_UPDATE,
-        clusterer=clusterer,
-        refiners=refiners,
+        clusterer=_build(CLUSTERERS, uda.CLUSTER.NAME, uda.CLUSTER),
+        refiners=tuple(_build(REFINERS, name, uda) for name in uda.REFINERS),
         non_finite=uda.NON_FINITE,
         seed=uda.SEED,
     )
+    _check_scan(uda.CLUSTER, labeler)
+    return labeler
 
 
 def check_config(cfg: Any) -> None:

@@ -56,7 +56,7 @@ class Clusterer(Protocol):
 
 @runtime_checkable
 class ChecksDistances(Protocol):
-    """A clusterer that does not work with every distance, or not with every value of its keys."""
+    """A clusterer or an eps rule whose keys, or itself, do not fit every distance."""
 
     def check_distances(self, fill: float) -> None:
         """Raise a `UserError` unless it works with a distance; called before a run starts.
@@ -184,7 +184,7 @@ class HDBSCAN:
                 )
         limit = self._limit(distances.fill)
         raw = sparse_hdbscan(
-            distances.within(float(np.nextafter(np.float32(limit), np.float32(0)))),
+            distances.below(limit),
             limit,
             min_cluster_size=self.min_cluster_size,
             min_samples=self.min_samples,

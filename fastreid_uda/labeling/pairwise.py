@@ -69,6 +69,10 @@ class PairwiseDistances(ABC):
         Indices are sorted; zeros are stored, and so is the whole diagonal.
         """
 
+    def below(self, limit: float) -> csr_matrix:
+        """All pairs at distance < limit, above 0, compared in float32; otherwise as `within`."""
+        return self.within(float(np.nextafter(np.float32(limit), np.float32(0))))
+
     @abstractmethod
     def row_blocks(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """All distances, some rows at a time: start, stop and a (stop - start, N) float32 array."""

@@ -226,8 +226,8 @@ class PseudoLabeler:
         if self.camera_normalization:
             require_cameras(camera_ids, 1, _NORMALIZATION_ADVICE)
         stages: list[object] = [self.clusterer, *self.refiners]
-        stages += [self.distance] if self._uses("uses_distances") else []
-        stages += [self.eps] if self._uses("uses_eps") else []
+        stages += [self.distance] if self.uses("uses_distances") else []
+        stages += [self.eps] if self.uses("uses_eps") else []
         for stage in stages:
             if isinstance(stage, ChecksCameras):
                 stage.check_cameras(camera_ids)
@@ -268,12 +268,12 @@ class PseudoLabeler:
             features = plain
         return concatenate_views(features) if self.join_views else features
 
-    def _uses(self, attribute: str) -> bool:
+    def uses(self, attribute: str) -> bool:
         """Whether the clusterer or a refiner has `uses_distances` or `uses_eps`."""
         return any(getattr(stage, attribute, False) for stage in (self.clusterer, *self.refiners))
 
     def _measure(self, features: FeatureSet, round_index: int) -> dict[str, PairwiseDistances]:
-        if not self._uses("uses_distances"):
+        if not self.uses("uses_distances"):
             return {}
         return per_space(
             lambda view: self.distance.measure(
@@ -288,7 +288,7 @@ class PseudoLabeler:
         distances: Mapping[str, PairwiseDistances],
         kept_eps: Mapping[str, float] | None,
     ) -> dict[str, float]:
-        if not self._uses("uses_eps"):
+        if not self.uses("uses_eps"):
             return {}
         if kept_eps and self.eps_update == "first" and not isinstance(self.eps, FixedEps):
             return {view: kept_eps[view] for view in distances}

@@ -56,8 +56,7 @@ def silhouettes(distances: PairwiseDistances, labels: np.ndarray) -> np.ndarray:
                 part = slice(start, stop)
                 near[number, part], far[number, part] = member.of_block(columns, part)
     else:
-        last = float(np.nextafter(np.float32(distances.fill), np.float32(0)))
-        stored = distances.within(last)
+        stored = distances.below(distances.fill)
         for number, member in members.items():
             near[number], far[number] = member.of_stored(stored, distances.fill)
     larger = np.maximum(near, far)
