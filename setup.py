@@ -26,6 +26,7 @@ setup(
         "torchvision>=0.16",
         "numpy>=1.26",
         "scipy>=1.11",
+        "numba>=0.59",  # compiled kernels; all works without it, more slowly
         "scikit-learn>=1.3",
         "pillow>=9.4",
         "yacs>=0.1.8",

@@ -15,6 +15,7 @@ import numpy as np
 from fastreid_uda.errors import UserError
 from fastreid_uda.files import atomic_write
 from fastreid_uda.memory import peak_rss_mb
+from fastreid_uda.progress import show_on_stderr
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -66,4 +67,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    show_on_stderr()
     sys.exit(main())

@@ -16,6 +16,7 @@ from fastreid_uda.evaluation.feature_files import LabeledFeatures, read_pair
 from fastreid_uda.evaluation.ranking import evaluate_ranking
 from fastreid_uda.evaluation.reranking import reranked_distances
 from fastreid_uda.memory import peak_rss_mb
+from fastreid_uda.progress import show_on_stderr
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -67,6 +68,7 @@ def score(query: LabeledFeatures, gallery: LabeledFeatures, args: argparse.Names
 
 
 if __name__ == "__main__":
+    show_on_stderr()
     options = parse_arguments()
     try:
         print(json.dumps(score(*read_pair(options.query, options.gallery), options)))

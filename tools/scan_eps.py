@@ -15,6 +15,7 @@ from tqdm import tqdm
 from fastreid_uda.errors import UserError
 from fastreid_uda.evaluation.eps_figure import draw_scans
 from fastreid_uda.labeling.eps_report import as_csv, as_json, as_text, pair_f1_of_scans
+from fastreid_uda.progress import show_on_stderr
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -78,4 +79,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    show_on_stderr()
     sys.exit(main())
