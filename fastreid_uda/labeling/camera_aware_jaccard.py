@@ -16,6 +16,8 @@ from scipy.sparse import csr_matrix
 from .jaccard import average_weights, jaccard_distances, neighbor_weights, reciprocal_sets
 from .neighbors import nearest_neighbors
 
+_KEY = "UDA.DISTANCE.CAJACCARD.BACKEND"
+
 
 def camera_aware_jaccard(
     features: np.ndarray,
@@ -23,7 +25,8 @@ def camera_aware_jaccard(
     *,
     k1: tuple[int, int],
     k2: tuple[int, int],
-    backend: str = "numpy",
+    backend: str = "auto",
+    precision: str = "float32",
 ) -> csr_matrix:
     """Camera-aware Jaccard distances below 1 of all pairs; all other pairs are at distance 1.
 
@@ -43,12 +46,18 @@ def camera_aware_jaccard(
         k1: k1_intra and k1_inter, at least 0. A list has one place more, as R(i, k) in `jaccard`.
         k2: k2_intra, at least 1, and k2_inter, at least 0.
         backend: of the neighbour search, see `nearest_neighbors`.
+        precision: likewise.
 
     Returns:
         As `k_reciprocal_jaccard`.
     """
     (intra, intra_squared), (inter, inter_squared) = neighbors_by_camera(
-        features, camera_ids, max(k1[0] + 1, k2[0]), max(k1[1] + 1, k2[1]), backend
+        features,
+        camera_ids,
+        max(k1[0] + 1, k2[0]),
+        max(k1[1] + 1, k2[1]),
+        backend=backend,
+        precision=precision,
     )
     # The two sets of an image have no image in common: their sum is their union.
     sets = (reciprocal_sets(intra, k1[0]) + reciprocal_sets(inter, k1[1])).tocsr()
@@ -63,7 +72,9 @@ def neighbors_by_camera(
     camera_ids: np.ndarray,
     k_intra: int,
     k_inter: int,
-    backend: str = "numpy",
+    *,
+    backend: str = "auto",
+    precision: str = "float32",
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """The nearest rows of the same camera, and of all other cameras, of every row.
 
@@ -73,20 +84,23 @@ def neighbors_by_camera(
         k_intra: neighbours of the same camera, the row itself included, at least 1.
         k_inter: neighbours of other cameras, at least 1.
         backend: see `nearest_neighbors`, which also says how equal distances are ordered.
+        precision: likewise.
 
     Returns:
         Two pairs, intra and inter, of row numbers (N, k) int64, nearest first, and their squared
         distances, float32. Where there are fewer than k, -1 and infinity fill the row.
     """
-    lists = []
-    for k, same in ((k_intra, True), (k_inter, False)):
-        ranks = np.full((len(features), k), -1, dtype=np.int64)
-        squared = np.full(ranks.shape, np.inf, dtype=np.float32)
-        for camera in np.unique(camera_ids):
-            own = np.flatnonzero(camera_ids == camera)
-            among = own if same else np.flatnonzero(camera_ids != camera)
-            found, values = nearest_neighbors(features, k, backend=backend, rows=own, among=among)
-            ranks[own, : found.shape[1]] = found
-            squared[own, : found.shape[1]] = values
-        lists.append((ranks, squared))
-    return lists[0], lists[1]
+    _, cameras = np.unique(camera_ids, return_inverse=True)
+    intra, inter = (
+        nearest_neighbors(
+            features,
+            k,
+            backend=backend,
+            precision=precision,
+            groups=cameras,
+            across=across,
+            key=_KEY,
+        )
+        for k, across in ((k_intra, False), (k_inter, True))
+    )
+    return intra, inter

@@ -1,7 +1,8 @@
-"""Clusters of one view, by scikit-learn."""
+"""Clusters of one view."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 from collections.abc import Callable
@@ -9,14 +10,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-import sklearn.cluster
-from sklearn.neighbors import sort_graph_by_row_values
 
 from ..errors import UserError
 from ..registry import Registry
+from .dbscan import dbscan
 from .eps import check_eps
 from .hdbscan import sparse_hdbscan
-from .kmeans import sklearn_kmeans
+from .kmeans import kmeans_memory, sklearn_kmeans
 from .pairwise import PairwiseDistances
 from .types import renumber
 
@@ -72,13 +72,15 @@ class DBSCAN:
     """Density-based clusters of any number, the rest are outliers.
 
     A cluster may have fewer than `min_samples` images: a border image within reach of two clusters
-    goes to the one with the lower number.
+    goes to the one with the lower number. See `dbscan.py`.
 
     Reference: Ester et al., KDD 1996.
     """
 
     uses_distances: ClassVar[bool] = True
     uses_eps: ClassVar[bool] = True
+    within_eps: ClassVar[bool] = True  # it reads no distance beyond eps
+    memory_advice: ClassVar[str] = "lower UDA.CLUSTER.EPS, at which images have fewer neighbours"
 
     min_samples: int = 4  # images within eps, the image itself included, that make a core
 
@@ -103,10 +105,12 @@ class DBSCAN:
         if distances is None or eps is None:
             raise ValueError("DBSCAN needs distances and eps.")
         eps = check_eps(float(eps))
-        # Sorted here because scikit-learn would do the same, with a warning.
-        graph = sort_graph_by_row_values(distances.within(eps), warn_when_not_sorted=False)
-        dbscan = sklearn.cluster.DBSCAN(eps=eps, min_samples=self.min_samples, metric="precomputed")
-        return dbscan.fit(graph).labels_.astype(np.int64)
+        return dbscan(distances.within(eps), eps, self.min_samples)
+
+    def memory_needed(self, num_images: int, dimension: int) -> int:
+        """Bytes that `cluster` takes above the distances where images have 32 neighbours."""
+        neighbors = 8 + 1  # row number, int32, distance, float32, and whether it is near
+        return num_images * (32 * neighbors + 4 * 8)  # pointers, their copy, trees, labels
 
 
 @CLUSTERERS.register
@@ -198,20 +202,22 @@ class HDBSCAN:
 class KMeans:
     """A given number of clusters, every image in one of them.
 
-    Runs start from k-means++ seeds. Every default that scikit-learn changes between versions is
-    explicit.
+    Runs start from k-means++ seeds with every back end. Every default that scikit-learn changes
+    between versions is explicit.
 
     Reference: Arthur and Vassilvitskii, "k-means++", SODA 2007.
     """
 
     uses_distances: ClassVar[bool] = False
     uses_eps: ClassVar[bool] = False
+    memory_advice: ClassVar[str] = "lower UDA.CLUSTER.KMEANS.N_INIT or NUM_CLUSTERS"
 
     num_clusters: int = 500  # unused where images_per_cluster is above 0
     images_per_cluster: int = 0  # if above 0, floor(N / this) clusters; MSPLR: 15
     n_init: int = 10  # runs, of which the one with the smallest inertia counts
     max_iter: int = 300  # iterations of one run
-    backend: str = "sklearn"  # sklearn | torch (on the GPU, if there is one)
+    # sklearn: its choices, on the CPU | torch, faiss: on the GPU, if there is one
+    backend: str = "sklearn"
 
     def __post_init__(self) -> None:
         for key, value, smallest in (
@@ -224,10 +230,10 @@ class KMeans:
                 raise UserError(
                     f"UDA.CLUSTER.KMEANS.{key} is {value}, but it must be at least {smallest}."
                 )
-        if self.backend not in ("sklearn", "torch"):
+        if self.backend not in ("faiss", "sklearn", "torch"):
             raise UserError(
                 f"UDA.CLUSTER.KMEANS.BACKEND is {self.backend!r}, but the known names are: "
-                "sklearn, torch."
+                "faiss, sklearn, torch."
             )
 
     def cluster(
@@ -261,15 +267,29 @@ class KMeans:
         if self.backend == "sklearn":
             return sklearn_kmeans
         try:
-            import torch  # noqa: F401
+            importlib.import_module(self.backend)
         except ImportError:
+            package = {"faiss": "faiss-cpu or faiss-gpu"}.get(self.backend, self.backend)
             raise UserError(
-                "UDA.CLUSTER.KMEANS.BACKEND is 'torch', which is not installed; install torch or "
-                "set it to sklearn."
+                f"UDA.CLUSTER.KMEANS.BACKEND is {self.backend!r}, which is not installed; install "
+                f"{package} or set it to sklearn."
             ) from None
-        from .kmeans_torch import torch_kmeans
+        if self.backend == "torch":
+            from .kmeans_torch import torch_kmeans
 
-        return torch_kmeans
+            return torch_kmeans
+        from .kmeans_faiss import faiss_kmeans
+
+        return faiss_kmeans
+
+    def memory_needed(self, num_images: int, dimension: int) -> int:
+        """Bytes that `cluster` takes above the features, an upper estimate; on a GPU as many."""
+        num_clusters = self.num_clusters
+        if self.images_per_cluster:
+            num_clusters = num_images // self.images_per_cluster
+        centered = 4 * num_images * dimension
+        copies = {"sklearn": 1, "torch": 2, "faiss": 1}[self.backend]
+        return copies * centered + kmeans_memory(num_images, dimension, num_clusters, self.n_init)
 
     def _number_of_clusters(self, num_images: int) -> int:
         if not self.images_per_cluster:

@@ -10,11 +10,16 @@ import numpy as np
 
 from ..errors import UserError
 from ..registry import Registry
+from .blockwise import BlockwiseDistances, blockwise_memory
 from .camera_aware_jaccard import camera_aware_jaccard
 from .cameras import require_cameras
 from .jaccard import k_reciprocal_jaccard
+from .jaccard import memory_needed as jaccard_memory
+from .jaccard_exact import KEY as EXACT_KEY
+from .jaccard_exact import check_exact, exact_jaccard
 from .neighbors import check_backend
-from .pairwise import BlockwiseDistances, PairwiseDistances, SparseDistances
+from .neighbors import memory_needed as neighbors_memory
+from .pairwise import PairwiseDistances, SparseDistances
 
 
 class Distance(Protocol):
@@ -29,7 +34,11 @@ class Distance(Protocol):
     fill: ClassVar[float]
 
     def measure(
-        self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0
+        self,
+        features: np.ndarray,
+        camera_ids: np.ndarray | None = None,
+        round_index: int = 0,
+        limit: float | None = None,
     ) -> PairwiseDistances:
         """The distances between all rows of one view.
 
@@ -37,11 +46,14 @@ class Distance(Protocol):
             features: (N, D) float32.
             camera_ids: (N,) integers, or None where the cameras are unknown.
             round_index: 0 in the first round.
+            limit: nobody will ask for pairs that are farther away; None: for any. A distance may
+                ignore it, or answer such a question with a `ValueError`.
         """
 
 
 DISTANCES = Registry("UDA.DISTANCE.NAME")  # classes with the method of `Distance`
 
+_SHARE_OF_PAIRS = 1.6e-3  # that a rule for eps averages: the larger of the defaults
 _CA_JACCARD_ADVICE = (
     "UDA.DISTANCE.NAME is CAJaccard, which compares images across cameras; set it to Jaccard"
 )
@@ -53,23 +65,62 @@ class Jaccard:
     """k-reciprocal Jaccard distance in [0, 1], see `jaccard.py`; k1 and k2 are clamped to N."""
 
     fill: ClassVar[float] = 1.0
+    memory_advice: ClassVar[str] = "lower UDA.DISTANCE.JACCARD.K1 or use fewer images"
 
     k1: int = 30  # neighbours, the image itself included; 30 as SECRET
     k2: int = 6  # neighbours whose weights are averaged; 1 for none
-    backend: str = "numpy"  # of the neighbour search: numpy | faiss
+    # Of the neighbour search: numpy, torch (on the GPU, if there is one), faiss (likewise); auto is
+    # torch where it has a GPU, else numpy. All find the same neighbours.
+    backend: str = "auto"
+    precision: str = "float32"  # of the products: float32 | bfloat16 (torch); the same neighbours
+    approximate: str = ""  # "": exact | ivf, hnsw: an index of faiss, which misses some neighbours
+    force_approximate: bool = False  # also below 50,000 images, where it is slower
+    # True: the bits of fast-reid's function with search_option=3, which decide at eps like 0.5,
+    # where distances pile up. Much slower; with torch and faiss.
+    exact: bool = False
 
     def __post_init__(self) -> None:
         for key, value in (("K1", self.k1), ("K2", self.k2)):
             if value < 1:
                 raise UserError(f"UDA.DISTANCE.JACCARD.{key} is {value}, but must be at least 1.")
-        check_backend(self.backend)
+        check_backend(self.backend, precision=self.precision, approximate=self.approximate)
+        if self.exact:
+            if self.approximate or self.precision != "float32":
+                raise UserError(
+                    f"{EXACT_KEY} is True, which is an exact search in float32; set it to False, "
+                    "or UDA.DISTANCE.JACCARD.APPROXIMATE to '' and PRECISION to float32."
+                )
+            check_exact()
 
     def measure(
-        self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0
+        self,
+        features: np.ndarray,
+        camera_ids: np.ndarray | None = None,
+        round_index: int = 0,
+        limit: float | None = None,
     ) -> SparseDistances:
         """Distances of unit rows; pairs that are not stored are at distance 1."""
-        matrix = k_reciprocal_jaccard(features, self.k1, self.k2, backend=self.backend)
-        return SparseDistances(matrix)
+        largest = self.fill if limit is None else limit
+        if self.exact:
+            matrix = exact_jaccard(features, self.k1, self.k2, limit=largest)
+        else:
+            matrix = k_reciprocal_jaccard(
+                features,
+                self.k1,
+                self.k2,
+                backend=self.backend,
+                precision=self.precision,
+                approximate=self.approximate,
+                force_approximate=self.force_approximate,
+                limit=largest,
+            )
+        return SparseDistances(matrix, self.fill, limit)
+
+    def memory_needed(self, num_images: int, dimension: int) -> int:
+        """Bytes that `measure` takes above the features, what it returns included, an estimate."""
+        backend = "faiss" if self.exact or self.approximate else self.backend
+        search = neighbors_memory(num_images, dimension, self.k1, backend)
+        return max(search, jaccard_memory(num_images, self.k1, self.k2))
 
 
 @DISTANCES.register
@@ -81,13 +132,17 @@ class CAJaccard:
     """
 
     fill: ClassVar[float] = 1.0
+    memory_advice: ClassVar[str] = (
+        "lower UDA.DISTANCE.CAJACCARD.K1_INTRA and K1_INTER or use fewer images"
+    )
 
     k1_intra: int = 5  # places of the list of the same camera, beside the image itself
     k1_inter: int = 20  # the list of other cameras has one place more than this
     k2_intra: int = 2  # of the same camera whose weights are averaged, the image itself included
     k2_inter: int = 4  # of other cameras, likewise; 0: none
     k2_first: int = 3  # both, in the first round; 0: as in later rounds
-    backend: str = "numpy"  # of the neighbour search: numpy | faiss
+    backend: str = "auto"  # of the neighbour search: auto | numpy | torch | faiss, as Jaccard
+    precision: str = "float32"  # of its products: float32 | bfloat16 (torch)
 
     def __post_init__(self) -> None:
         for key, value, least in (
@@ -101,14 +156,18 @@ class CAJaccard:
                 raise UserError(
                     f"UDA.DISTANCE.CAJACCARD.{key} is {value}, but must be at least {least}."
                 )
-        check_backend(self.backend, "UDA.DISTANCE.CAJACCARD.BACKEND")
+        check_backend(self.backend, "UDA.DISTANCE.CAJACCARD.BACKEND", precision=self.precision)
 
     def check_cameras(self, camera_ids: np.ndarray | None) -> None:
         """Raise a `UserError` unless the images are of two cameras or more."""
         require_cameras(camera_ids, 2, _CA_JACCARD_ADVICE)
 
     def measure(
-        self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0
+        self,
+        features: np.ndarray,
+        camera_ids: np.ndarray | None = None,
+        round_index: int = 0,
+        limit: float | None = None,
     ) -> SparseDistances:
         """Distances of unit rows; pairs that are not stored are at distance 1."""
         camera_ids = require_cameras(camera_ids, 2, _CA_JACCARD_ADVICE)
@@ -116,8 +175,21 @@ class CAJaccard:
         if round_index == 0 and self.k2_first:
             k2 = self.k2_first, self.k2_first
         k1 = self.k1_intra, self.k1_inter
-        matrix = camera_aware_jaccard(features, camera_ids, k1=k1, k2=k2, backend=self.backend)
-        return SparseDistances(matrix)
+        matrix = camera_aware_jaccard(
+            features,
+            camera_ids,
+            k1=k1,
+            k2=k2,
+            backend=self.backend,
+            precision=self.precision,
+        )
+        return SparseDistances(matrix, self.fill)
+
+    def memory_needed(self, num_images: int, dimension: int) -> int:
+        """Bytes that `measure` takes above the features, what it returns included, an estimate."""
+        k1, k2 = self.k1_intra + self.k1_inter + 2, self.k2_intra + self.k2_inter
+        search = neighbors_memory(num_images, dimension, k1, self.backend)
+        return max(search, jaccard_memory(num_images, k1, k2))
 
 
 @DISTANCES.register
@@ -126,12 +198,21 @@ class Cosine:
     """1 - cos in [0, 2], the distance of MSPLR."""
 
     fill: ClassVar[float] = math.nan
+    memory_advice: ClassVar[str] = "use fewer images"
 
     def measure(
-        self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0
+        self,
+        features: np.ndarray,
+        camera_ids: np.ndarray | None = None,
+        round_index: int = 0,
+        limit: float | None = None,
     ) -> BlockwiseDistances:
         """Distances of rows of any length, zero included."""
         return BlockwiseDistances(features, "cosine")
+
+    def memory_needed(self, num_images: int, dimension: int) -> int:
+        """Bytes that the distances take above the features while they are asked, an estimate."""
+        return blockwise_memory(num_images, dimension, "cosine", _SHARE_OF_PAIRS)
 
 
 @DISTANCES.register
@@ -140,9 +221,18 @@ class Euclidean:
     """Euclidean distance, in [0, 2] for unit rows; the distance of NPLP."""
 
     fill: ClassVar[float] = math.nan
+    memory_advice: ClassVar[str] = "use fewer images"
 
     def measure(
-        self, features: np.ndarray, camera_ids: np.ndarray | None = None, round_index: int = 0
+        self,
+        features: np.ndarray,
+        camera_ids: np.ndarray | None = None,
+        round_index: int = 0,
+        limit: float | None = None,
     ) -> BlockwiseDistances:
         """Distances of rows of any length."""
         return BlockwiseDistances(features, "euclidean")
+
+    def memory_needed(self, num_images: int, dimension: int) -> int:
+        """Bytes that the distances take above the features while they are asked, an estimate."""
+        return blockwise_memory(num_images, dimension, "euclidean", _SHARE_OF_PAIRS)

@@ -1,30 +1,25 @@
-"""k-means: seeds for several runs side by side, then scikit-learn's iterations.
+"""k-means on the CPU: scikit-learn's choices, without its passes in double precision.
 
 With hundreds of clusters of thousands of dimensions, most of scikit-learn's time goes into the
-seeds: every candidate costs a pass over all features, in double precision.
+seeds: every candidate costs a pass over all features.
 
 Reference: Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
-import sklearn.cluster
-from sklearn.exceptions import ConvergenceWarning
 
+from .lloyd import LLOYD_BLOCKS, lloyd, products
 from .neighbors import squared_norms
-
-TOLERANCE = 1e-4
-"""A run ends when the squared moves of the centroids, over the mean variance, sum to less."""
 
 
 def sklearn_kmeans(
     features: np.ndarray, num_clusters: int, *, n_init: int, max_iter: int, seed: int
 ) -> np.ndarray:
-    """Labels of the run with the smallest inertia, by scikit-learn.
+    """Labels of the run with the smallest inertia, as scikit-learn's, up to rounding.
 
     Args:
         features: (N, D) float32, best with a mean of zero: rounding grows with the norms.
@@ -36,35 +31,26 @@ def sklearn_kmeans(
     Returns:
         (N,) integers in 0..K-1; a label is unused if fewer than K images are distinct.
     """
+    features = np.ascontiguousarray(features, dtype=np.float32)
     norms = squared_norms(features)
+    seeds = sklearn_seeds(features, norms, num_clusters, n_init, seed)
+    runs = (lloyd(features, norms, features[images], max_iter) for images in seeds)
+    return min(runs, key=lambda run: run.inertia).labels
+
+
+def sklearn_seeds(
+    features: np.ndarray, norms: np.ndarray, num_clusters: int, num_runs: int, seed: int
+) -> np.ndarray:
+    """As `choose_seeds`, (num_runs, K) int64, from features (N, D) float32 and squared norms."""
 
     def distances_from(images: np.ndarray) -> np.ndarray:
-        # This order of the product is the fast one where the candidates are few.
-        block = np.ascontiguousarray((features @ features[images].T).T)
+        block = products(features, features[images])
         block *= -2
         block += norms
         block += norms[images, None]
         return np.maximum(block, 0, out=block)
 
-    seeds = choose_seeds(distances_from, len(features), num_clusters, n_init, seed)
-    runs = (_run(features, features[images], max_iter) for images in seeds)
-    return min(runs, key=lambda run: run.inertia_).labels_
-
-
-def _run(features: np.ndarray, centroids: np.ndarray, max_iter: int) -> sklearn.cluster.KMeans:
-    kmeans = sklearn.cluster.KMeans(
-        len(centroids),
-        init=centroids,
-        n_init=1,
-        max_iter=max_iter,
-        tol=TOLERANCE,
-        algorithm="lloyd",  # Elkan's iterations give the same clusters, and are not faster here
-        random_state=0,  # nothing is left to chance, and the global generator is not asked
-    )
-    with warnings.catch_warnings():
-        # It says that there are fewer distinct images than clusters; the caller does too.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return kmeans.fit(features)
+    return choose_seeds(distances_from, len(features), num_clusters, num_runs, seed)
 
 
 def choose_seeds(
@@ -90,7 +76,7 @@ def choose_seeds(
     Returns:
         Image numbers (num_runs, K) int64.
     """
-    num_trials = 2 + int(np.log(num_clusters))
+    num_trials = _num_trials(num_clusters)
     random = np.random.RandomState(seed)  # not default_rng: scikit-learn's numbers are wanted
     draws = random.uniform(size=(num_runs, 1 + (num_clusters - 1) * num_trials))
     runs = np.arange(num_runs)
@@ -108,8 +94,23 @@ def choose_seeds(
     return seeds
 
 
+def _num_trials(num_clusters: int) -> int:
+    """Candidates for each seed, as many as scikit-learn tries."""
+    return 2 + int(np.log(num_clusters))
+
+
 def _proportional(weights: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Positions (T,) with probabilities proportional to weights (N,), from draws (T,) in [0, 1)."""
     cumulated = np.cumsum(weights, dtype=np.float64)
     positions = np.searchsorted(cumulated, draws * cumulated[-1])
     return np.minimum(positions, len(weights) - 1)
+
+
+def kmeans_memory(num_images: int, dimension: int, num_clusters: int, num_runs: int) -> int:
+    """Bytes above centred features that the seeds and the iterations take, an upper estimate."""
+    candidates = num_runs * _num_trials(num_clusters)
+    # Products with all candidates, as they come and turned; a copy of those that are chosen.
+    seeds = 4 * num_images * (2 * candidates + 2 * num_runs) + 4 * candidates * dimension
+    # Centroids twice, their sums in float64, and what is replaced of both.
+    centroids = num_clusters * dimension * (4 + 4 + 8 + 8 + 4)
+    return seeds + centroids + 40 * num_images + LLOYD_BLOCKS

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .kmeans import TOLERANCE, choose_seeds
+from .kmeans import choose_seeds
+from .lloyd import TOLERANCE
 
 _BLOCK_ROWS = 8192
 

@@ -1,135 +1,500 @@
-"""The nearest neighbours of every image, exactly, without an N x N array."""
+"""The nearest neighbours of every image, exactly, without an N x N array.
+
+A matrix product finds candidates. Its rounding errors are bounded, so that a list of candidates is
+known to hold the neighbours, or known to be doubtful; the distances of the candidates are then
+measured in one canonical way, `pair_distances`. Neighbours and distances are therefore the same on
+every back end. Doubtful rows, as those with very many near duplicates, go by a float64 product.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import logging
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from .. import compiled
 from ..errors import UserError
 
-_BLOCK_COLUMNS = 4096
+BACKENDS = ("auto", "faiss", "numpy", "torch")
+PRECISIONS = ("bfloat16", "float32")
+APPROXIMATIONS = ("", "hnsw", "ivf")
+LEAST_APPROXIMATE = 50_000
+"""Images from which on approximate neighbours may be worth their price."""
+
+_LANES = 64  # as in kernels.top_k, and a power of 2
+_PAIRS_PER_TASK = 1 << 13
+_ROWS_PER_TASK = 512
+_CELLS_AT_A_TIME = 1 << 21
+_COLUMNS_AT_A_TIME = 2048
+_MOST_EQUAL = 8  # rows of one kind that the buffers of the search have room for
+_ROUNDING = 2.0**-24  # of float32
+_LARGEST = float(np.finfo(np.float32).max)
+_KEY = "UDA.DISTANCE.JACCARD.BACKEND"
+
+_logger = logging.getLogger(__name__)
 
 
 def nearest_neighbors(
     features: np.ndarray,
     k: int,
     *,
-    backend: str = "numpy",
-    block_rows: int = 1024,
-    rows: np.ndarray | None = None,
-    among: np.ndarray | None = None,
+    backend: str = "auto",
+    precision: str = "float32",
+    groups: np.ndarray | None = None,
+    across: bool = False,
+    approximate: str = "",
+    force_approximate: bool = False,
+    key: str = _KEY,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest rows of every row by squared Euclidean distance, the row itself included.
 
-    Equal distances are ordered by row number, also where the k-th place cuts through them. A row
-    with k or more equals of lower number is therefore missing from its own list.
+    Distances are those of `pair_distances`. Equal distances are ordered by row number, also where
+    the k-th place cuts through them. A row with k or more equals of lower number is therefore
+    missing from its own list. All exact back ends return the same, bit for bit.
 
     Args:
         features: (N, D) float32, N >= 1.
-        k: at least 1; more than M gives M columns.
-        backend: `"numpy"`, or `"faiss"` if that is installed. faiss finds the same neighbours but
-            orders equal distances in its own way.
-        block_rows: rows treated at a time by NumPy; a trade of memory against call overhead.
-        rows: (Q,) int64, the rows whose neighbours are asked for; None: all.
-        among: (M,) int64, ascending, the rows that may be neighbours; None: all.
+        k: at least 1.
+        backend: what computes the products. `"numpy"`: its BLAS, half of all products, as the
+            matrix is symmetric; `"torch"`: torch, on the GPU if there is one; `"faiss"`: a flat
+            index, on GPUs if faiss has some; `"auto"`: torch if it is imported and has a GPU, else
+            numpy.
+        precision: `"float32"`, or `"bfloat16"` with torch: products of rounded features, faster
+            where the hardware has them. Rows for which their bound is too wide are done again.
+        groups: (N,) integers; if given, neighbours are of the row's own group only.
+        across: with groups: neighbours are of all other groups instead.
+        approximate: `""`: exact; `"ivf"` or `"hnsw"`: candidates of that faiss index, measured and
+            ordered as all others, some neighbours missed.
+        force_approximate: allow that below 50,000 images, where it is slower than the exact search
+            and changes the clusters.
+        key: the config key of the back end, for error messages.
 
     Returns:
-        Row numbers (Q, min(k, M)) int64, nearest first, and their squared distances, float32 >= 0.
+        Row numbers (N, k) int64, nearest first, and their squared distances, float32 >= 0. Without
+        groups there are min(k, N) columns; with groups, -1 and infinity fill the rows that have
+        fewer than k neighbours, as they do where an approximate search finds fewer.
 
     Raises:
-        UserError: no rows, or an unknown or missing backend.
+        UserError: no rows, or an unknown, missing or unsuitable back end.
+        ValueError: k below 1, or features that are not finite.
     """
-    if len(features) == 0:
+    num_rows = len(features)
+    if num_rows == 0:
         raise UserError("The target set has 0 images; there is nothing to label.")
     if k < 1:
         raise ValueError(f"k is {k}, but a neighbour list has at least 1 entry.")
-    features = np.ascontiguousarray(features, dtype=np.float32)
-    k = min(k, len(features) if among is None else len(among))
-    check_backend(backend)
-    if backend == "faiss":
-        indices, distances = _faiss_neighbors(features, k, rows, among)
+    check_backend(backend, key, precision=precision, approximate=approximate)
+    if approximate and num_rows < LEAST_APPROXIMATE and not force_approximate:
+        prefix = key.removesuffix("BACKEND")
+        raise UserError(
+            f"{prefix}APPROXIMATE is {approximate!r}, but below {LEAST_APPROXIMATE:,} images "
+            f"(here {num_rows:,}) the exact search is faster, and approximate neighbours change "
+            f"the clusters; set it to '', or {prefix}FORCE_APPROXIMATE to True."
+        )
+    features = read_only(features, np.float32)
+    if groups is None:
+        k = min(k, num_rows)
     else:
-        indices, distances = _numpy_neighbors(features, k, block_rows, rows, among)
-    return indices if among is None else among[indices], distances
+        groups = np.asarray(groups)
+    lengths = _squared_lengths(features)
+    if not np.isfinite(lengths).all():
+        raise ValueError("The features contain NaN or infinity.")
+    equals = _equal_rows(features, lengths, groups)
+    chosen = None if equals is None else np.flatnonzero(equals == np.arange(num_rows))
+    lists, complete = _candidate_lists(
+        features, lengths, k, chosen, groups, across, backend, precision, approximate
+    )
+    indices, squared = _nearest_of(features, lists, k)
+    del lists
+    every = np.arange(num_rows) if chosen is None else chosen
+    doubtful = every[~complete[every]]
+    if len(doubtful):
+        _logger.info("%d rows have too many near neighbours for float32 products.", len(doubtful))
+    for rows, among in _parts(doubtful, chosen, num_rows, groups, across):
+        _by_float64_products(features, lengths, rows, among, indices, squared)
+    if equals is not None:
+        indices, squared = _with_equals(indices, squared, equals)
+    return indices, squared
 
 
-def check_backend(backend: str, key: str = "UDA.DISTANCE.JACCARD.BACKEND") -> None:
-    """Raise a `UserError`, which names the key, unless the neighbour search has this back end."""
-    if backend not in ("faiss", "numpy"):
-        raise UserError(f"{key} is {backend!r}, but the known names are: faiss, numpy.")
+def check_backend(
+    backend: str,
+    key: str = _KEY,
+    *,
+    precision: str = "float32",
+    approximate: str = "",
+) -> None:
+    """Raise a `UserError`, which names the key, unless `nearest_neighbors` can run like this.
+
+    Args:
+        backend: as in `nearest_neighbors`.
+        key: its config key; the keys of the others differ in the last part: PRECISION, APPROXIMATE.
+        precision: as in `nearest_neighbors`.
+        approximate: as in `nearest_neighbors`.
+    """
+    prefix = key.removesuffix("BACKEND")
+    for name, value, known in (
+        (key, backend, BACKENDS),
+        (f"{prefix}PRECISION", precision, PRECISIONS),
+    ):
+        if value not in known:
+            raise UserError(f"{name} is {value!r}, but the known names are: {', '.join(known)}.")
+    if approximate not in APPROXIMATIONS:
+        raise UserError(
+            f"{prefix}APPROXIMATE is {approximate!r}, but must be '' (exact), 'hnsw' or 'ivf'."
+        )
+    if precision == "bfloat16" and backend != "torch":
+        raise UserError(
+            f"{prefix}PRECISION is 'bfloat16', but only torch has such products; "
+            f"set {key} to torch or {prefix}PRECISION to float32."
+        )
+    if approximate and backend not in ("auto", "faiss"):
+        raise UserError(
+            f"{prefix}APPROXIMATE is {approximate!r}, which is an index of faiss, but {key} is "
+            f"{backend!r}; set that to auto or faiss."
+        )
+    if approximate and not _installed("faiss"):
+        raise UserError(
+            f"{prefix}APPROXIMATE is {approximate!r}, but faiss is not installed; "
+            "install faiss-cpu or set it to ''."
+        )
+    if backend in ("faiss", "torch") and not _installed(backend):
+        package = "faiss-cpu" if backend == "faiss" else "torch"
+        raise UserError(
+            f"{key} is {backend!r}, which is not installed; install {package} or set it to numpy."
+        )
+
+
+def _installed(module: str) -> bool:
+    if module in sys.modules:
+        return sys.modules[module] is not None
+    return importlib.util.find_spec(module) is not None
+
+
+def memory_needed(num_images: int, dimension: int, k: int, backend: str = "auto") -> int:
+    """Bytes that `nearest_neighbors` takes at most beside the features, without groups.
+
+    Many equal or nearly equal rows may take somewhat more.
+    """
+    from . import neighbors_tiles
+
+    k = min(k, num_images)
+    result = 12 * k * num_images  # row numbers, int64, and distances, float32
     if backend == "faiss":
-        try:
-            import faiss  # noqa: F401
-        except ImportError:
-            raise UserError(
-                f"{key} is 'faiss', which is not installed; install faiss-cpu or set it to numpy."
-            ) from None
+        # the index holds a copy; candidates, int32, and their distances; for a block of rows a
+        # copy, candidates, int64, with distances and bounds; what faiss itself takes for a search
+        width = k + 32
+        block = min(num_images, 8192)
+        lists = 8 * width * num_images + block * (4 * dimension + 28 * width)
+        return result + 4 * num_images * dimension + lists + (24 << 20)
+    if backend == "torch":
+        # candidates, int32, and their distances; a block of the product, its bounds and what sorts
+        # them; the rows and columns of the block (on the CPU; a GPU has memory of its own)
+        width = min(4 * k + 64, num_images)
+        rows, columns = min(num_images, 1024), min(num_images, 8192)
+        block = 12 * rows * columns + 4 * (rows + columns) * dimension
+        return result + 8 * width * num_images + block
+    return result + neighbors_tiles.memory_needed(num_images, dimension, k)
 
 
-def _numpy_neighbors(
+def _candidate_lists(
     features: np.ndarray,
+    lengths: np.ndarray,
     k: int,
-    block_rows: int,
-    rows: np.ndarray | None,
-    among: np.ndarray | None,
+    chosen: np.ndarray | None,
+    groups: np.ndarray | None,
+    across: bool,
+    backend: str,
+    precision: str,
+    approximate: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `nearest_neighbors`, but numbered by their place in `among`."""
-    num_rows = len(features) if rows is None else len(rows)
-    num_columns = len(features) if among is None else len(among)
-    norms = squared_norms(features)
-    groups = identical_rows(features)
-    if groups is None and not (rows is None and among is None):
-        groups = np.arange(len(features))  # each row is identical to itself alone
-    indices = np.empty((num_rows, k), dtype=np.int64)
-    distances = np.empty((num_rows, k), dtype=np.float32)
-    for lines in slices(num_rows, block_rows):
-        own = lines if rows is None else rows[lines]
-        found = np.empty((lines.stop - lines.start, 0), dtype=np.int64)
-        values = np.empty(found.shape, dtype=np.float32)
-        for columns in slices(num_columns, _BLOCK_COLUMNS):
-            others = columns if among is None else among[columns]
-            block = squared_distance_block(features, norms, own, others)
-            zero_identical(block, own, others, groups)
-            near, near_values = _smallest_in_rows(block, k)
-            found = np.hstack([found, near + columns.start])
-            values = np.hstack([values, near_values])
-            # Stable, and earlier columns stand on the left: equal distances stay ordered by number.
-            order = np.argsort(values, axis=1, kind="stable")[:, :k]
-            found = np.take_along_axis(found, order, axis=1)
-            values = np.take_along_axis(values, order, axis=1)
-        indices[lines], distances[lines] = found, values
-    return indices, distances
+    """Lists (N, width) int32 that hold the k nearest rows, -1 behind the last entry.
+
+    And (N,) bool, which of them are sure to. Rows that are not chosen have an empty list.
+    """
+    if backend == "auto" and not approximate:
+        torch = sys.modules.get("torch")
+        backend = "torch" if torch is not None and torch.cuda.is_available() else "numpy"
+    if backend == "numpy":
+        from . import neighbors_tiles
+
+        return neighbors_tiles.candidate_lists(
+            features, lengths, k, chosen=chosen, groups=groups, across=across
+        )
+    if backend == "torch":
+        from . import neighbors_torch
+
+        search: Any = neighbors_torch.Search(features, lengths, k, precision)
+    else:
+        from . import neighbors_faiss
+
+        search = neighbors_faiss.Search(features, lengths, k, approximate)
+    lists = np.full((len(features), search.width), -1, dtype=np.int32)
+    complete = np.zeros(len(features), dtype=bool)
+    every = np.arange(len(features)) if chosen is None else chosen
+    for rows, among in _parts(every, chosen, len(features), groups, across):
+        lists[rows], complete[rows] = search(rows, among)
+    return lists, complete
 
 
-def _smallest_in_rows(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k smallest entries of each row, ordered by value, then by column: columns and values."""
-    if k >= block.shape[1]:
-        columns = np.argsort(block, axis=1, kind="stable")
-        return columns, np.take_along_axis(block, columns, axis=1)
-    partitioned = np.argpartition(block, k, axis=1)
-    columns = np.sort(partitioned[:, :k], axis=1)
-    values = np.take_along_axis(block, columns, axis=1)
-    # argpartition takes any of the entries that are equal to the k-th; where there are more of
-    # them than places, and that is rare in real features, the row is sorted in full.
-    first_left_out = np.take_along_axis(block, partitioned[:, k : k + 1], axis=1)
-    tied = np.flatnonzero(values.max(axis=1) == first_left_out[:, 0])
-    if len(tied):
-        columns[tied] = np.argsort(block[tied], axis=1, kind="stable")[:, :k]
-        values[tied] = np.take_along_axis(block[tied], columns[tied], axis=1)
-    order = np.argsort(values, axis=1, kind="stable")
-    return np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
+def _parts(
+    rows: np.ndarray,
+    chosen: np.ndarray | None,
+    num_rows: int,
+    groups: np.ndarray | None,
+    across: bool,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows in parts that have the same possible neighbours, each part with those."""
+    every = np.arange(num_rows) if chosen is None else chosen
+    if groups is None:
+        if len(rows):
+            yield rows, every
+        return
+    for group in np.unique(groups[rows]):
+        among = every[(groups[every] == group) != across]
+        if len(among):
+            yield rows[groups[rows] == group], among
 
 
-def _faiss_neighbors(
-    features: np.ndarray, k: int, rows: np.ndarray | None, among: np.ndarray | None
+def distance_bounds(
+    lengths: np.ndarray, dimension: int, rounding: float = _ROUNDING
 ) -> tuple[np.ndarray, np.ndarray]:
-    import faiss
+    """What a product in float32 says of a canonical distance.
 
-    index = faiss.IndexFlatL2(features.shape[1])
-    index.add(features if among is None else features[among])
-    distances, indices = index.search(features if rows is None else features[rows], k)
-    return indices.astype(np.int64), np.maximum(distances, 0)
+    lower[i] + lower[j] - 2 * product is at most the canonical squared distance of rows i and j, and
+    that plus slack[i] + slack[j] at least, where the sums are in float32, or in float64, and the
+    product of D terms was added in any order, fused or not.
+
+    The bounds, with u = 2^-24, S = lengths[i] + lengths[j], t the true squared distance <= 2 S:
+    a product is off by at most D u / (1 - D u) times the lengths of both rows, so twice the product
+    by that times S; the sums round lower[i], lower[j], their sum and the result: 4 u S; the
+    canonical distance is off by 3 u t <= 6 u S. Underflow adds less than D 2^-123.
+
+    Args:
+        lengths: (N,) float64, squared lengths.
+        dimension: D.
+        rounding: u of the product's sums.
+
+    Returns:
+        lower and slack, (N,) float64.
+    """
+    terms = (dimension + 2) * rounding
+    relative = terms / (1 - terms) + 12 * _ROUNDING if terms < 0.5 else np.inf
+    tiny = dimension * 2.0**-123
+    lower = lengths * (1 - relative) - tiny
+    slack = lengths * (2 * relative + 4 * _ROUNDING) + 4 * tiny
+    return lower, slack
+
+
+def bounds_hold(
+    features: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+) -> bool:
+    """Whether canonical distances of pairs lie within their bounds; a warning if not.
+
+    For libraries that choose the arithmetic of their products themselves: a wrong idea of it would
+    make doubtful rows look certain.
+    """
+    measured = pair_distances(features, rows, columns)
+    outside = (measured < lower) | (measured > upper)
+    if outside.any():
+        _logger.warning(
+            "The products are less exact than float32 promises (a distance of %g is not within %g "
+            "and %g); the neighbours are searched again in float64, which takes longer.",
+            *(float(values[outside][0]) for values in (measured, lower, upper)),
+        )
+    return not outside.any()
+
+
+def _nearest_of(features: np.ndarray, lists: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest entries of each list, by canonical distance, then by number."""
+    indices = np.full((len(lists), k), -1, dtype=np.int64)
+    squared = np.full((len(lists), k), np.inf, dtype=np.float32)
+    if compiled.available():
+        from .kernels import top_k
+
+        measured = np.empty(lists.shape, dtype=np.float32)
+        compiled.over_rows(
+            lambda start, stop: top_k.measure_lists(features, lists, start, stop, measured),
+            len(lists),
+            _ROWS_PER_TASK,
+        )
+        compiled.over_rows(
+            lambda start, stop: top_k.order_lists(lists, measured, start, stop, indices, squared),
+            len(lists),
+            _ROWS_PER_TASK,
+        )
+        return indices, squared
+    for block in slices(len(lists), 4096):
+        own = lists[block]
+        rows, places = np.nonzero(own >= 0)
+        measured = np.full(own.shape, np.inf, dtype=np.float32)
+        measured[rows, places] = pair_distances(features, rows + block.start, own[rows, places])
+        numbers = np.where(own < 0, len(features), own)
+        order = np.lexsort((numbers, measured))[:, :k]
+        width = order.shape[1]
+        squared[block, :width] = np.take_along_axis(measured, order, axis=1)
+        indices[block, :width] = np.take_along_axis(own, order, axis=1)
+    return indices, squared
+
+
+def _by_float64_products(
+    features: np.ndarray,
+    lengths: np.ndarray,
+    rows: np.ndarray,
+    among: np.ndarray,
+    indices: np.ndarray,
+    squared: np.ndarray,
+) -> None:
+    """Write the nearest of `among` to the rows of the result: exact, but slower."""
+    k = min(indices.shape[1], len(among))
+    dimension = features.shape[1]
+    relative = (2 * dimension + 16) * 2.0**-53
+    for part in slices(len(rows), max(1, _CELLS_AT_A_TIME // len(among))):
+        own = rows[part]
+        first = features[own].astype(np.float64)
+        lower = np.empty((len(own), len(among)), dtype=np.float64)
+        for columns in slices(len(among), _COLUMNS_AT_A_TIME):
+            lower[:, columns] = first @ features[among[columns]].astype(np.float64).T
+        sums = lengths[own, None] + lengths[among]
+        lower *= -2
+        lower += sums
+        sums *= relative
+        upper = lower + sums
+        lower -= sums
+        # The canonical distance is at least 0, in float32, and off by 3 of its roundings at most.
+        lower = np.maximum(lower, 0) * (1 - 4 * _ROUNDING) - 2.0**-148
+        upper = np.maximum(upper, 0) * (1 + 4 * _ROUNDING) + 2.0**-148
+        upper[upper > _LARGEST] = np.inf
+        limit = np.partition(upper, k - 1, axis=1)[:, k - 1 : k]
+        places, near = np.nonzero(lower <= limit)
+        numbers = among[near]
+        values = pair_distances(features, own[places], numbers)
+        order = np.lexsort((numbers, values, places))
+        begin = np.searchsorted(places, np.arange(len(own)))[:, None]  # places ascend
+        best = order[begin + np.arange(k)]
+        indices[own, :k] = numbers[best]
+        squared[own, :k] = values[best]
+
+
+def _equal_rows(
+    features: np.ndarray, lengths: np.ndarray, groups: np.ndarray | None
+) -> np.ndarray | None:
+    """(N,) the first row of the same group that is bitwise the same; None if few rows are."""
+    equals = identical_rows(features, lengths)
+    if equals is None or np.bincount(equals).max() <= _MOST_EQUAL:
+        return None
+    if groups is None:
+        return equals
+    kinds = np.column_stack([equals, np.unique(groups, return_inverse=True)[1]])
+    _, first, inverse = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
+    return first[inverse.ravel()]  # type: ignore[no-any-return]
+
+
+def _with_equals(
+    indices: np.ndarray, squared: np.ndarray, equals: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The neighbours of all rows from those of the rows that are the first of their kind.
+
+    A row and its equals are at the same distance from everything, and it comes before them: the
+    kinds of the k nearest of all rows are therefore the first of the k nearest kinds.
+    """
+    num_rows, k = indices.shape
+    by_kind = np.argsort(equals, kind="stable")
+    sizes = np.bincount(equals, minlength=num_rows)
+    begin = np.cumsum(sizes) - sizes
+    chosen = np.flatnonzero(sizes)
+    for chunk in slices(len(chosen), max(1, _CELLS_AT_A_TIME // (k * k))):
+        rows = chosen[chunk]
+        kinds, values = indices[rows], squared[rows]
+        times = np.where(kinds < 0, 0, np.minimum(sizes[kinds], k)).ravel()
+        within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
+        numbers = by_kind[np.repeat(begin[kinds.ravel()], times) + within]
+        distances = np.repeat(values.ravel(), times)
+        owners = np.repeat(np.repeat(np.arange(len(rows)), k), times)
+        order = np.lexsort((numbers, distances, owners))
+        place = np.arange(len(owners)) - np.searchsorted(owners, owners)  # owners ascend
+        kept = place < k
+        indices[rows], squared[rows] = -1, np.inf
+        indices[rows[owners[kept]], place[kept]] = numbers[order[kept]]
+        squared[rows[owners[kept]], place[kept]] = distances[order[kept]]
+    return indices[equals], squared[equals]
+
+
+def pair_distances(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The canonical squared Euclidean distances of pairs of rows.
+
+    Canonical: differences in float32, their squares, exact, and the sums in float64 (64 partial
+    sums, of every 64th dimension, which are then added in halves), rounded to float32 once. The
+    result depends on the two rows alone, not on blocks, threads or back ends, is symmetric, and 0
+    for equal rows.
+
+    Args:
+        features: (N, D) float32.
+        rows: (P,) integers, the first row of each pair.
+        columns: (P,) integers, the second one.
+
+    Returns:
+        (P,) float32 >= 0.
+    """
+    features = read_only(features, np.float32)
+    rows, columns = read_only(rows, np.int64), read_only(columns, np.int64)
+    squared = np.empty(len(rows), dtype=np.float32)
+    if compiled.available():
+        from .kernels import top_k
+
+        def measure(start: int, stop: int) -> None:
+            part = slice(start, stop)
+            top_k.pair_distances(features, rows[part], columns[part], squared[part])
+
+        compiled.over_rows(measure, len(rows), _PAIRS_PER_TASK)
+    else:
+        for part in slices(len(rows), max(1, _CELLS_AT_A_TIME // max(1, features.shape[1]))):
+            squared[part] = _sums_of_squares(features[rows[part]] - features[columns[part]])
+    return squared
+
+
+def _squared_lengths(features: np.ndarray) -> np.ndarray:
+    """(N,) float64: squared lengths of the rows, bitwise the same for equal rows."""
+    lengths = np.empty(len(features), dtype=np.float64)
+    if compiled.available():
+        from .kernels import top_k
+
+        compiled.over_rows(
+            lambda start, stop: top_k.squared_lengths(features, start, stop, lengths),
+            len(features),
+            _ROWS_PER_TASK,
+        )
+    else:
+        for part in slices(len(features), max(1, _CELLS_AT_A_TIME // max(1, features.shape[1]))):
+            lengths[part] = _sums_of_squares(features[part])
+    return lengths
+
+
+def _sums_of_squares(rows: np.ndarray) -> np.ndarray:
+    """(P,) float64 of (P, D) float32, with the partial sums of `pair_distances`."""
+    sums = np.zeros((len(rows), _LANES), dtype=np.float64)
+    for lanes in slices(rows.shape[1], _LANES):
+        part = rows[:, lanes]
+        sums[:, : part.shape[1]] += np.square(part, dtype=np.float64)
+    while sums.shape[1] > 1:
+        half = sums.shape[1] // 2
+        sums = sums[:, :half] + sums[:, half:]
+    return sums[:, 0]
+
+
+def read_only(array: np.ndarray, dtype: type) -> np.ndarray:
+    """The array, contiguous and not writable; kernels tell writable arrays from others by type."""
+    view = np.ascontiguousarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
 
 
 def slices(length: int, size: int) -> Iterator[slice]:
@@ -168,17 +533,19 @@ def squared_distance_block(
     return np.maximum(block, 0, out=block)
 
 
-def identical_rows(features: np.ndarray) -> np.ndarray | None:
+def identical_rows(features: np.ndarray, checksums: np.ndarray | None = None) -> np.ndarray | None:
     """The first row that is bitwise the same as each row, or None if no two rows are the same.
 
     Args:
         features: (N, D) float32, contiguous.
+        checksums: (N,), equal for equal rows, and rarely for others; None: they are computed.
 
     Returns:
         (N,) int64, or None.
     """
     # Whole rows are compared only where their checksums agree.
-    checksums = features.view(np.uint32).sum(axis=1, dtype=np.uint64)
+    if checksums is None:
+        checksums = features.view(np.uint32).sum(axis=1, dtype=np.uint64)
     _, inverse, counts = np.unique(checksums, return_inverse=True, return_counts=True)
     first_row: dict[bytes, int] = {}
     groups = np.arange(len(features))

@@ -5,50 +5,21 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from .. import compiled
 from ..errors import UserError
-from .camera_normalization import normalize_rows
-from .neighbors import (
-    identical_rows,
-    slices,
-    squared_distance_block,
-    squared_norms,
-    zero_identical,
-)
+from .neighbors import slices
+from .smallest import MOST_HELD, Histogram, Smallest
 from .types import OUTLIER
 
 ROUNDING = 2e-6
 """More than the rounding error of a float32 Jaccard distance."""
 
-
-class _Smallest:
-    """The smallest of many numbers, holding no more than twice as many at a time.
-
-    Args:
-        count: how many.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._parts = [np.empty(0, dtype=np.float32)]
-        self._bound = np.float32(np.inf)
-
-    def add(self, numbers: np.ndarray) -> None:
-        """Take more numbers, float32, into account."""
-        self._parts.append(numbers[numbers < self._bound])
-        if sum(map(len, self._parts)) > 2 * self._count:
-            merged = np.partition(np.concatenate(self._parts), self._count - 1)
-            self._parts = [merged[: self._count]]
-            self._bound = self._parts[0].max()
-
-    def ascending(self) -> np.ndarray:
-        """The `count` smallest, or all if they are fewer, float32."""
-        return np.sort(np.concatenate(self._parts))[: self._count]
+_ENTRIES_AT_A_TIME = 1 << 20
 
 
 class PairwiseDistances(ABC):
@@ -86,10 +57,13 @@ class PairwiseDistances(ABC):
         """
 
     @abstractmethod
-    def _stored_pairs(self, camera_ids: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    def _stored_pairs(
+        self, camera_ids: np.ndarray | None = None, bound: Callable[[], float] | None = None
+    ) -> Iterator[np.ndarray]:
         """The distances of the stored pairs i < j, each once, in flat float32 arrays.
 
-        With camera ids (N,), only those of images of different cameras.
+        With camera ids (N,), only those of images of different cameras. Those that are not below
+        the bound, which is asked again and again, may be left out.
         """
 
     @abstractmethod
@@ -102,8 +76,8 @@ class PairwiseDistances(ABC):
         """The mean of the smallest distances, and how many they are.
 
         Of the M pairs i < j that take part, the max(1, round(fraction * M)) nearest count; those
-        that are not stored have the distance `fill`. No more than twice as many distances are held
-        at a time, and one block.
+        that are not stored have the distance `fill`. At most 16 million distances are held, and one
+        block; if more than 8 million count, all are looked at twice.
 
         Args:
             fraction: in (0, 1].
@@ -119,8 +93,9 @@ class PairwiseDistances(ABC):
             images = np.unique(camera_ids, return_counts=True)[1]
             pairs -= sum(math.comb(int(number), 2) for number in images)
         at_most = max(1, round(fraction * pairs))
-        smallest = _Smallest(at_most)
-        for distances in self._stored_pairs(camera_ids):
+        smallest = Smallest(at_most) if at_most <= MOST_HELD else Histogram()
+        bound = (lambda: smallest.bound) if isinstance(smallest, Smallest) else None
+        for distances in self._stored_pairs(camera_ids, bound):
             if not zeros:
                 pairs -= int(np.count_nonzero(distances == 0))
                 distances = distances[distances > 0]
@@ -133,11 +108,16 @@ class PairwiseDistances(ABC):
                 "be taken from it; set UDA.CLUSTER.EPS, or look for identical images."
             )
         count = max(1, round(fraction * pairs))
-        counted = smallest.ascending()[:count]
-        total = counted.sum(dtype=np.float64)
-        if len(counted) < count:
-            total += (count - len(counted)) * self.fill
-        return float(total / count), count
+        if isinstance(smallest, Smallest):
+            counted = smallest.ascending()[:count]
+            found, total = len(counted), float(counted.sum(dtype=np.float64))
+        else:
+            found = min(count, int(smallest.counts.sum()))
+            parts = self._stored_pairs(camera_ids)
+            total = smallest.sum_of(found, (x if zeros else x[x > 0] for x in parts))
+        if found < count:
+            total += (count - found) * self.fill
+        return total / count, count
 
     def radii(self, neighbors: np.ndarray) -> np.ndarray:
         """The radii within which images have so many images on average, not counting equal ones.
@@ -150,8 +130,8 @@ class PairwiseDistances(ABC):
             (S,) float32; `fill`, or the largest distance, where there are not so many pairs.
         """
         pairs = np.maximum(1, np.rint((neighbors - 1) * self.num_rows / 2)).astype(np.int64)
-        smallest = _Smallest(int(pairs[-1]))
-        for distances in self._stored_pairs():
+        smallest = Smallest(int(pairs[-1]))
+        for distances in self._stored_pairs(None, lambda: smallest.bound):
             smallest.add(distances[distances > ROUNDING])
         found = smallest.ascending()
         missing = self.fill if not math.isnan(self.fill) else found.max(initial=0)
@@ -194,14 +174,22 @@ class SparseDistances(PairwiseDistances):
     Args:
         matrix: (N, N) float32, symmetric, in [0, fill), zeros and the whole diagonal stored.
         fill: the distance of the pairs that are not stored, 1 for Jaccard.
+        limit: the largest distance up to which all pairs are stored; None: all below `fill` are.
+            With a limit, questions about pairs beyond it raise a `ValueError`, and so do those
+            about all pairs: `row_blocks`, `radii`, `smallest_mean`, `class_sums`.
     """
 
-    def __init__(self, matrix: csr_matrix, fill: float = 1.0) -> None:
+    def __init__(self, matrix: csr_matrix, fill: float = 1.0, limit: float | None = None) -> None:
         self.num_rows = matrix.shape[0]
         self.fill = fill
+        self._limit = None if limit is None or limit >= fill else limit
         matrix = csr_matrix(matrix, dtype=np.float32)
         self._matrix = matrix if matrix.has_sorted_indices else matrix.sorted_indices()
-        if np.count_nonzero(self._rows() == self._matrix.indices) != self.num_rows:
+        diagonal = sum(
+            int(np.count_nonzero(self._rows(rows) == self._matrix.indices[entries]))
+            for rows, entries in self._parts()
+        )
+        if diagonal != self.num_rows:
             raise ValueError("The diagonal of sparse distances has to be stored, zeros included.")
 
     def within(self, radius: float) -> csr_matrix:
@@ -210,13 +198,34 @@ class SparseDistances(PairwiseDistances):
             raise UserError(
                 f"UDA.CLUSTER.EPS is {radius}, but distances end at {self.fill}; choose less."
             )
-        kept = self._matrix.data <= np.float32(radius)
-        indptr = np.concatenate([[0], np.cumsum(kept)])[self._matrix.indptr]
-        entries = self._matrix.data[kept], self._matrix.indices[kept], indptr
-        return csr_matrix(entries, self._matrix.shape)
+        self._require(radius)
+        matrix, largest = self._matrix, np.float32(radius)
+        indptr = np.zeros(self.num_rows + 1, dtype=np.int64)
+
+        def count(start: int, stop: int) -> None:
+            rows, entries = self._part(start, stop)
+            near = matrix.data[entries] <= largest
+            own = self._rows(rows)[near] - start
+            indptr[start + 1 : stop + 1] = np.bincount(own, minlength=stop - start)
+
+        compiled.over_rows(count, self.num_rows, self._part_rows)
+        np.cumsum(indptr, out=indptr)
+        indices = np.empty(indptr[-1], dtype=matrix.indices.dtype)
+        data = np.empty(indptr[-1], dtype=np.float32)
+
+        def fill(start: int, stop: int) -> None:
+            entries = self._part(start, stop)[1]
+            near = matrix.data[entries] <= largest
+            filled = slice(indptr[start], indptr[stop])
+            indices[filled] = matrix.indices[entries][near]
+            data[filled] = matrix.data[entries][near]
+
+        compiled.over_rows(fill, self.num_rows, self._part_rows)
+        return csr_matrix((data, indices, indptr.astype(matrix.indptr.dtype)), matrix.shape)
 
     def row_blocks(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """As `PairwiseDistances.row_blocks`, in blocks of about 64 MB."""
+        self._require(self.fill)
         for rows in slices(self.num_rows, max(1, (1 << 24) // self.num_rows)):
             stored = self._matrix[rows].tocoo()
             block = np.full(stored.shape, self.fill, dtype=np.float32)
@@ -225,136 +234,63 @@ class SparseDistances(PairwiseDistances):
 
     def subset(self, rows: np.ndarray) -> SparseDistances:
         """As `PairwiseDistances.subset`, the very same numbers."""
-        return SparseDistances(self._matrix[rows][:, rows], self.fill)
+        return SparseDistances(self._matrix[rows][:, rows], self.fill, self._limit)
 
-    def _stored_pairs(self, camera_ids: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        rows, columns = self._rows(), self._matrix.indices
-        taken = columns > rows
-        if camera_ids is not None:
-            taken &= camera_ids[rows] != camera_ids[columns]
-        yield self._matrix.data[taken]
+    def count_near(self, radius: float, tolerance: float = ROUNDING) -> int:
+        """As `PairwiseDistances.count_near`."""
+        self._require(radius + tolerance)
+        whole = copy.copy(self)
+        whole._limit = None  # the pairs that are not stored are farther away
+        return super(SparseDistances, whole).count_near(radius, tolerance)
+
+    def _stored_pairs(
+        self, camera_ids: np.ndarray | None = None, bound: Callable[[], float] | None = None
+    ) -> Iterator[np.ndarray]:
+        self._require(self.fill)
+        for block, entries in self._parts():
+            rows, columns = self._rows(block), self._matrix.indices[entries]
+            taken = columns > rows
+            if camera_ids is not None:
+                taken &= camera_ids[rows] != camera_ids[columns]
+            yield self._matrix.data[entries][taken]
 
     def _class_sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._require(self.fill)
         # As if every pair were at distance `fill`, then corrected by those that are stored.
-        rows, excess = self._rows(), self._matrix.data.astype(np.float64) - self.fill
-        same = labels[rows] == labels[self._matrix.indices]
-        own = np.bincount(rows[same], excess[same], minlength=self.num_rows)
-        everyone = np.bincount(rows, excess, minlength=self.num_rows)
+        own, everyone = np.zeros((2, self.num_rows))
+        for block, entries in self._parts():
+            rows, columns = self._rows(block), self._matrix.indices[entries]
+            excess = self._matrix.data[entries].astype(np.float64) - self.fill
+            same, place = labels[rows] == labels[columns], rows - block.start
+            size = block.stop - block.start
+            own[block] = np.bincount(place[same], excess[same], minlength=size)
+            everyone[block] = np.bincount(place, excess, minlength=size)
         sizes = np.bincount(labels)[labels]
         return own + sizes * self.fill, everyone + self.num_rows * self.fill
 
-    def _rows(self) -> np.ndarray:
-        return np.repeat(np.arange(self.num_rows), np.diff(self._matrix.indptr))
+    def _require(self, radius: float) -> None:
+        """Refuse a question that needs pairs beyond the limit."""
+        if self._limit is not None and np.float32(radius) > np.float32(self._limit):
+            raise ValueError(
+                f"Pairs up to {radius} were asked for, but only those up to {self._limit} are "
+                "stored."
+            )
 
+    @property
+    def _part_rows(self) -> int:
+        """Rows with about a million entries."""
+        return max(1, (_ENTRIES_AT_A_TIME * self.num_rows) // max(1, self._matrix.nnz))
 
-class BlockwiseDistances(PairwiseDistances):
-    """Distances computed from the features whenever they are asked for, block by block.
+    def _part(self, start: int, stop: int) -> tuple[slice, slice]:
+        """Some rows and their entries."""
+        indptr = self._matrix.indptr
+        return slice(start, stop), slice(int(indptr[start]), int(indptr[stop]))
 
-    Every pair is computed as (lower, higher) block and mirrored: (i, j) and (j, i) have the same
-    bits. Bitwise equal rows are at distance 0, whatever the rounding of the product.
+    def _parts(self) -> Iterator[tuple[slice, slice]]:
+        for rows in slices(self.num_rows, self._part_rows):
+            yield self._part(rows.start, rows.stop)
 
-    Args:
-        features: (N, D) float32, N >= 1, of any length.
-        metric: `"euclidean"`, or `"cosine"`, 1 - cos; there a zero row is at distance 1 from all
-            others, other zero rows too (MSPLR: an image that is alone in its camera).
-        block_rows: rows and columns of a block.
-    """
-
-    fill = math.nan
-
-    def __init__(
-        self, features: np.ndarray, metric: Literal["cosine", "euclidean"], block_rows: int = 1024
-    ) -> None:
-        if len(features) == 0:
-            raise UserError("The target set has 0 images; there is nothing to label.")
-        self.num_rows = len(features)
-        self._block_rows = block_rows
-        self._blocks = list(slices(self.num_rows, block_rows))
-        self._metric = metric
-        self._images: np.ndarray | None = None  # the rows of the features that count, if not all
-        self._near: SparseDistances | None = None  # the pairs of `keep_within`
-        self._features = np.ascontiguousarray(features, dtype=np.float32)
-        self._groups = identical_rows(self._features)
-        self._norms = squared_norms(self._features)
-        if metric == "cosine":
-            zero = ~self._features.any(axis=1)
-            if self._groups is not None:
-                self._groups[zero] = np.flatnonzero(zero)
-            if not np.allclose(self._norms[~zero], 1, atol=1e-4):
-                self._features = normalize_rows(self._features)
-
-    def within(self, radius: float) -> csr_matrix:
-        """As `PairwiseDistances.within`."""
-        if self._near is not None and np.float32(radius) < self._near.fill:
-            return self._near.within(radius)
-        # Concatenated, not summed as matrices: a sum would drop the pairs at distance 0.
-        rows, columns = [np.arange(self.num_rows)], [np.arange(self.num_rows)]
-        distances = [np.zeros(self.num_rows, np.float32)]
-        for upper, right, block in self._upper_blocks():
-            near = block <= np.float32(radius)
-            i, j = np.nonzero(np.triu(near, 1) if upper == right else near)
-            rows += [i + upper.start, j + right.start]
-            columns += [j + right.start, i + upper.start]
-            distances += [block[i, j]] * 2
-        places = np.concatenate(rows), np.concatenate(columns)
-        graph = csr_matrix((np.concatenate(distances), places), shape=(self.num_rows,) * 2)
-        graph.sort_indices()
-        return graph
-
-    def row_blocks(self) -> Iterator[tuple[int, int, np.ndarray]]:
-        """As `PairwiseDistances.row_blocks`."""
-        for rows in self._blocks:
-            left = [self._block(b, rows).T for b in self._blocks if b.start < rows.start]
-            right = [self._block(rows, b) for b in self._blocks if b.start >= rows.start]
-            yield rows.start, rows.stop, np.hstack(left + right)
-
-    def keep_within(self, radius: float) -> None:
-        """As `PairwiseDistances.keep_within`."""
-        beyond = float(np.nextafter(np.float32(radius), np.float32(np.inf)))
-        self._near = SparseDistances(self.within(radius), fill=beyond)
-
-    def subset(self, rows: np.ndarray) -> BlockwiseDistances:
-        """As `PairwiseDistances.subset`, without a copy of the features."""
-        part = copy.copy(self)
-        part.num_rows, part._near = len(rows), None
-        part._blocks = list(slices(len(rows), self._block_rows))
-        part._images = rows if self._images is None else self._images[rows]
-        part._groups = None if self._groups is None else self._groups[rows]
-        return part
-
-    def _stored_pairs(self, camera_ids: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        for rows, columns, block in self._upper_blocks():
-            if camera_ids is not None:
-                taken = camera_ids[rows, None] != camera_ids[columns]
-                yield block[np.triu(taken) if rows == columns else taken]
-            else:
-                yield block[np.triu_indices(len(block), 1)] if rows == columns else block.ravel()
-
-    def _class_sums(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        own, everyone = np.zeros((2, self.num_rows))
-        for rows, columns, block in self._upper_blocks():
-            i, j = np.nonzero(labels[rows, None] == labels[columns])
-            same = block[i, j]
-            own[rows] += np.bincount(i, same, minlength=block.shape[0])
-            everyone[rows] += block.sum(axis=1, dtype=np.float64)
-            if rows != columns:
-                own[columns] += np.bincount(j, same, minlength=block.shape[1])
-                everyone[columns] += block.sum(axis=0, dtype=np.float64)
-        return own, everyone
-
-    def _upper_blocks(self) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        for number, rows in enumerate(self._blocks):
-            for columns in self._blocks[number:]:
-                yield rows, columns, self._block(rows, columns)
-
-    def _block(self, rows: slice, columns: slice) -> np.ndarray:
-        """Distances of a block of the upper triangle; one on the diagonal is made symmetric."""
-        i: slice | np.ndarray = rows if self._images is None else self._images[rows]
-        j: slice | np.ndarray = columns if self._images is None else self._images[columns]
-        if self._metric == "cosine":
-            block = np.maximum(1 - self._features[i] @ self._features[j].T, 0)
-        else:
-            block = squared_distance_block(self._features, self._norms, i, j)
-            np.sqrt(block, out=block)
-        zero_identical(block, rows, columns, self._groups)
-        return np.triu(block, 1) + np.triu(block, 1).T if rows == columns else block
+    def _rows(self, rows: slice) -> np.ndarray:
+        """The row of each entry of some rows."""
+        numbers = np.arange(rows.start, rows.stop, dtype=self._matrix.indices.dtype)
+        return np.repeat(numbers, np.diff(self._matrix.indptr[rows.start : rows.stop + 1]))

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..errors import UserError
+from ..memory import KnowsMemory, require_memory
 from .camera_normalization import normalize_per_camera, normalize_rows
 from .cameras import ChecksCameras, require_cameras
 from .clustering import Clusterer
@@ -21,7 +22,7 @@ from .collapse import LabelingCollapse, check_trainable
 from .distances import Distance
 from .eps import EpsRule, FixedEps
 from .eps_scan import EpsScan, Scan
-from .pairwise import PairwiseDistances
+from .pairwise import ROUNDING, PairwiseDistances
 from .refiners import ChecksViews, NeedsExtras, Refiner, RefinerInputs, check_extras
 from .types import OUTLIER, FeatureSet, PseudoLabels, make_pseudo_labels
 
@@ -130,12 +131,14 @@ class PseudoLabeler:
         with clock.stage("normalize"):
             plain = features.map_views(normalize_rows)
             clustered = self._normalize(features, plain)
+        known_eps = self._known_eps(clustered, kept_eps)
         with clock.stage("distances"):
-            distances = self._measure(clustered, round_index)
+            distances = self._measure(clustered, round_index, known_eps)
         with clock.stage("eps"):
-            eps = self._radii(clustered, distances, kept_eps)
+            eps = known_eps or self._find_eps(clustered, distances)
             near_eps = per_space(lambda view: distances[view].count_near(eps[view]), eps)
         with clock.stage("cluster"):
+            self._require_memory(self.clusterer, "Clustering", clustered)
             labels = per_space(
                 lambda view: self._cluster(clustered, distances, view, eps.get(view)),
                 clustered.views,
@@ -186,7 +189,7 @@ class PseudoLabeler:
         finite = self._check(features)
         part = features.subset(finite)
         clustered = self._normalize(part, part.map_views(normalize_rows))
-        distances = self._measure(clustered, round_index)
+        distances = self._measure(clustered, round_index, {})
 
         def scan(view: str) -> EpsScan:
             cluster = partial(self._cluster, clustered, distances, view)
@@ -272,32 +275,56 @@ class PseudoLabeler:
         """Whether the clusterer or a refiner has `uses_distances` or `uses_eps`."""
         return any(getattr(stage, attribute, False) for stage in (self.clusterer, *self.refiners))
 
-    def _measure(self, features: FeatureSet, round_index: int) -> dict[str, PairwiseDistances]:
-        if not self.uses("uses_distances"):
+    def _known_eps(
+        self, features: FeatureSet, kept_eps: Mapping[str, float] | None
+    ) -> dict[str, float]:
+        """The radius of each view, if it is known before the distances are; else empty."""
+        if not self.uses("uses_eps"):
             return {}
-        return per_space(
-            lambda view: self.distance.measure(
-                features.views[view], features.camera_ids, round_index
-            ),
-            features.views,
-        )
+        if isinstance(self.eps, FixedEps):
+            return dict.fromkeys(features.views, self.eps.eps)
+        if kept_eps and self.eps_update == "first":
+            return {view: kept_eps[view] for view in features.views}
+        return {}
 
-    def _radii(
-        self,
-        features: FeatureSet,
-        distances: Mapping[str, PairwiseDistances],
-        kept_eps: Mapping[str, float] | None,
+    def _find_eps(
+        self, features: FeatureSet, distances: Mapping[str, PairwiseDistances]
     ) -> dict[str, float]:
         if not self.uses("uses_eps"):
             return {}
-        if kept_eps and self.eps_update == "first" and not isinstance(self.eps, FixedEps):
-            return {view: kept_eps[view] for view in distances}
 
         def find(view: str) -> float:
             cluster = partial(self._cluster, features, distances, view)
             return self.eps.find(distances[view], features.camera_ids, cluster)
 
         return per_space(find, distances)
+
+    def _measure(
+        self, features: FeatureSet, round_index: int, known_eps: Mapping[str, float]
+    ) -> dict[str, PairwiseDistances]:
+        if not self.uses("uses_distances"):
+            return {}
+        self._require_memory(self.distance, "Measuring the distances", features)
+        readers = [stage for stage in (self.clusterer, *self.refiners)
+                   if getattr(stage, "uses_distances", False)]  # fmt: skip
+        enough = known_eps and all(getattr(stage, "within_eps", False) for stage in readers)
+
+        def measure(view: str) -> PairwiseDistances:
+            limit = known_eps[view] + ROUNDING if enough else None
+            return self.distance.measure(
+                features.views[view], features.camera_ids, round_index, limit=limit
+            )
+
+        return per_space(measure, features.views)
+
+    def _require_memory(self, stage: object, task: str, features: FeatureSet) -> None:
+        """Announce what a stage will take, in all views together, if it can tell."""
+        if isinstance(stage, KnowsMemory):
+            spaces = {id(x): x for x in features.views.values()}.values()
+            needed = sum(stage.memory_needed(*x.shape) for x in spaces)
+            images = f"{features.num_images:,} images"
+            images += f" in {len(spaces)} views" if len(spaces) > 1 else ""
+            require_memory(f"{task} of {images}", needed, stage.memory_advice)
 
     def _cluster(
         self,

@@ -8,10 +8,11 @@ import sklearn.cluster
 from scipy.sparse import csr_matrix
 
 from fastreid_uda.errors import UserError
+from fastreid_uda.labeling.blockwise import BlockwiseDistances
 from fastreid_uda.labeling.camera_normalization import normalize_rows
 from fastreid_uda.labeling.clustering import CLUSTERERS, DBSCAN, HDBSCAN, KMeans
 from fastreid_uda.labeling.distances import Jaccard
-from fastreid_uda.labeling.pairwise import BlockwiseDistances, SparseDistances
+from fastreid_uda.labeling.pairwise import SparseDistances
 from fastreid_uda.labeling.types import OUTLIER
 
 
@@ -141,7 +142,7 @@ def test_dbscan__needs_distances():
         DBSCAN().cluster(np.zeros((2, 1)), None, None, seed=0)
 
 
-@pytest.fixture(params=["sklearn", "torch"])
+@pytest.fixture(params=["sklearn", "torch", "faiss"])
 def backend(request):
     pytest.importorskip(request.param)
     return request.param
@@ -205,14 +206,29 @@ def test_kmeans__same_seed_same_labels(backend):
 
 
 def test_kmeans__unknown_backend():
-    with pytest.raises(UserError, match=r"KMEANS.BACKEND is 'faiss', but .*: sklearn, torch\."):
-        KMeans(backend="faiss")
+    with pytest.raises(UserError, match=r"KMEANS.BACKEND is 'cuml', but .*: faiss, sklearn, torch"):
+        KMeans(backend="cuml")
 
 
 def test_kmeans__missing_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UserError, match=r"KMEANS.BACKEND is 'torch'.*install torch or set it to"):
         KMeans(num_clusters=3, backend="torch").cluster(clustered(30), None, None, seed=0)
+
+
+def test_kmeans__missing_faiss(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(
+        UserError, match=r"KMEANS.BACKEND is 'faiss'.*faiss-cpu or faiss-gpu or set"
+    ):
+        KMeans(num_clusters=3, backend="faiss").cluster(clustered(30), None, None, seed=0)
+
+
+def test_kmeans__tells_its_memory():
+    # The centred copy alone, and no more than a few times as much.
+    assert 4 * 12936 * 2048 < KMeans(500, n_init=1).memory_needed(12936, 2048) < 8 * 12936 * 2048
+    by_size = KMeans(images_per_cluster=15).memory_needed(30000, 512)
+    assert by_size == KMeans(num_clusters=2000).memory_needed(30000, 512)
 
 
 @pytest.mark.parametrize(

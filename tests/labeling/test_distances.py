@@ -5,9 +5,11 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from fastreid_uda.errors import UserError
+from fastreid_uda.labeling import pairwise
+from fastreid_uda.labeling.blockwise import BlockwiseDistances
 from fastreid_uda.labeling.camera_normalization import normalize_rows
 from fastreid_uda.labeling.distances import DISTANCES, Cosine, Euclidean, Jaccard
-from fastreid_uda.labeling.pairwise import BlockwiseDistances, SparseDistances
+from fastreid_uda.labeling.pairwise import ROUNDING, SparseDistances
 from fastreid_uda.labeling.types import OUTLIER
 
 
@@ -162,6 +164,82 @@ def test_sparse__unsorted_indices_are_sorted_in_a_copy():
     graph = SparseDistances(matrix).within(0.6)
     assert graph.indices.tolist() == [0, 1, 0, 1] and graph.data.tolist() == [0, 0.5, 0.5, 0]
     assert matrix.indices.tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("parts", [1, 7, 1 << 20])
+def test_sparse__does_not_depend_on_how_it_is_cut(monkeypatch, parts):
+    monkeypatch.setattr(pairwise, "_ENTRIES_AT_A_TIME", parts)
+    distances, full = random_sparse()
+    check_graph(distances.within(0.4), full, 0.4)
+    labels = np.arange(40) % 4 - 1
+    np.testing.assert_allclose(
+        np.stack(distances.class_sums(labels)), naive_class_sums(full, labels), rtol=1e-6
+    )
+    assert distances.count_near(0.5, 0.1) == sum(abs(d - 0.5) <= 0.1 for d in upper_half(full))
+
+
+def upper_half(full):
+    return full[np.triu_indices(len(full), 1)].astype(np.float64)
+
+
+def with_limit(limit=0.6):
+    """Sparse distances of which only those up to a limit are stored, and all as a dense array."""
+    distances, full = random_sparse()
+    return SparseDistances(distances.within(limit), limit=limit), full
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.3, 0.6])
+def test_sparse_with_limit__answers_up_to_the_limit(radius):
+    distances, full = with_limit()
+    check_graph(distances.within(radius), full, radius)
+    check_graph(distances.below(radius or 0.1), full, np.nextafter(np.float32(radius or 0.1), 0))
+    rows = np.arange(3, 30)
+    check_graph(distances.subset(rows).within(radius), full[np.ix_(rows, rows)], radius)
+    expected = sum(abs(d - 0.4) <= 0.2 for d in upper_half(full))
+    assert distances.count_near(0.4, tolerance=0.2) == expected
+
+
+def test_sparse_with_limit__of_eps_and_rounding_can_count_pairs_near_eps():
+    for eps in np.random.default_rng(0).uniform(0.1, 0.9, 200):
+        assert with_limit(float(eps) + ROUNDING)[0].count_near(float(eps)) >= 0
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda distances: distances.within(0.61),
+        lambda distances: distances.below(0.7),
+        lambda distances: distances.count_near(0.6),
+        lambda distances: distances.radii(np.array([2.0])),
+        lambda distances: distances.smallest_mean(0.1),
+        lambda distances: distances.class_sums(np.zeros(40, dtype=np.int64)),
+        lambda distances: next(distances.row_blocks()),
+        lambda distances: distances.subset(np.arange(9)).within(0.61),
+    ],
+    ids=["within", "below", "near", "radii", "mean", "sums", "blocks", "subset"],
+)
+def test_sparse_with_limit__refuses_what_it_does_not_know(question):
+    with pytest.raises(ValueError, match=r"only those up to 0\.6 are"):
+        question(with_limit()[0])
+
+
+def test_sparse_with_limit__one_that_reaches_all_pairs_is_none():
+    distances, full = random_sparse()
+    whole = SparseDistances(distances.below(1), limit=1.0)
+    np.testing.assert_array_equal(all_distances(whole), full)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_jaccard__measures_up_to_a_limit(exact):
+    if exact:
+        pytest.importorskip("faiss")
+        pytest.importorskip("torch")
+    features, jaccard = unit_rows(80, 4), Jaccard(8, 3, exact=exact)
+    limited, whole = jaccard.measure(features, limit=0.5), jaccard.measure(features)
+    assert (limited.within(0.5) != whole.within(0.5)).nnz == 0
+    assert limited.within(0.5).nnz == whole.within(0.5).nnz
+    with pytest.raises(ValueError, match="only those up to 0.5"):
+        limited.within(0.6)
 
 
 # 0.9 reaches pairs that the sparse matrix does not store: their distance is 1.
@@ -348,9 +426,19 @@ def test_count_near__structural_tie_of_jaccard():
     assert SparseDistances(matrix).count_near(1.0) == 2
 
 
+@pytest.mark.parametrize("name", ["CAJaccard", "Jaccard"])
+def test_distances__memory_grows_with_the_images(name):
+    stage = DISTANCES.build(name)
+    assert 0 < stage.memory_needed(1000, 64) < stage.memory_needed(100_000, 64)
+    assert "UDA.DISTANCE" in stage.memory_advice
+
+
 def test_distances__known_names_and_defaults():
     assert list(DISTANCES) == ["CAJaccard", *NAMES]
-    assert DISTANCES.defaults("Jaccard") == {"k1": 30, "k2": 6, "backend": "numpy"}
+    assert DISTANCES.defaults("Jaccard") == {
+        "k1": 30, "k2": 6, "backend": "auto", "precision": "float32", "approximate": "",
+        "force_approximate": False, "exact": False,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -378,7 +466,18 @@ def test_distances__follow_a_permutation(name):
     np.testing.assert_allclose(permuted, full[np.ix_(order, order)], atol=1e-6)
 
 
-@pytest.mark.parametrize(("key", "arguments"), [("K1", {"k1": 0}), ("K2", {"k2": -1})])
-def test_jaccard__refuses_no_neighbors(key, arguments):
+@pytest.mark.parametrize(
+    ("key", "arguments"),
+    [
+        ("K1", {"k1": 0}),
+        ("K2", {"k2": -1}),
+        ("BACKEND", {"backend": "annoy"}),
+        ("PRECISION", {"precision": "float16"}),
+        ("APPROXIMATE", {"approximate": "lsh"}),
+        ("EXACT", {"exact": True, "approximate": "ivf"}),
+        ("EXACT", {"exact": True, "backend": "torch", "precision": "bfloat16"}),
+    ],
+)
+def test_jaccard__refuses_arguments(key, arguments):
     with pytest.raises(UserError, match=rf"UDA.DISTANCE.JACCARD.{key} is "):
         Jaccard(**arguments)

@@ -5,6 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from fastreid_uda.errors import UserError
+from fastreid_uda.labeling.blockwise import BlockwiseDistances
 from fastreid_uda.labeling.eps import (
     EPS_RULES,
     CrossCamera,
@@ -14,7 +15,7 @@ from fastreid_uda.labeling.eps import (
     cross_camera_eps,
     rho_eps,
 )
-from fastreid_uda.labeling.pairwise import BlockwiseDistances, SparseDistances
+from fastreid_uda.labeling.pairwise import SparseDistances
 
 
 def points_on_a_line(num_rows):

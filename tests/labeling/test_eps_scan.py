@@ -7,6 +7,7 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from fastreid_uda.errors import UserError
+from fastreid_uda.labeling.blockwise import BlockwiseDistances
 from fastreid_uda.labeling.camera_normalization import normalize_rows
 from fastreid_uda.labeling.clustering import DBSCAN, KMeans
 from fastreid_uda.labeling.collapse import check_trainable
@@ -14,7 +15,7 @@ from fastreid_uda.labeling.distances import Cosine, Euclidean, Jaccard
 from fastreid_uda.labeling.eps import EPS_RULES
 from fastreid_uda.labeling.eps_report import pair_f1, table
 from fastreid_uda.labeling.eps_scan import Scan, ScanRow, recommend, scan
-from fastreid_uda.labeling.pairwise import BlockwiseDistances, SparseDistances
+from fastreid_uda.labeling.pairwise import SparseDistances
 from fastreid_uda.labeling.pipeline import PseudoLabeler
 from fastreid_uda.labeling.types import OUTLIER, FeatureSet, make_pseudo_labels
 from tests.helpers import make_features

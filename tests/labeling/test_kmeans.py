@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import sklearn.cluster
 
-from fastreid_uda.labeling.kmeans import choose_seeds, sklearn_kmeans
+from fastreid_uda import compiled
+from fastreid_uda.labeling.kmeans import choose_seeds, kmeans_memory, sklearn_kmeans
 from tests.helpers import make_features
 
 
@@ -51,7 +52,9 @@ def test_choose_seeds__equal_images():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_sklearn_kmeans__labels_are_those_of_sklearn(seed):
+@pytest.mark.parametrize("switch", ["1", "0"])
+def test_sklearn_kmeans__labels_are_those_of_sklearn(monkeypatch, switch, seed):
+    monkeypatch.setenv(compiled.SWITCH, switch)
     features = noisy()
     labels = sklearn_kmeans(features, 50, n_init=4, max_iter=300, seed=seed)
     kmeans = sklearn.cluster.KMeans(50, n_init=4, algorithm="lloyd", random_state=seed)
@@ -102,3 +105,51 @@ def test_torch_kmeans__on_a_gpu(torch_kmeans):
     np.testing.assert_array_equal(first, again)
     labels = sklearn_kmeans(features, 50, **options)
     assert inertia(features, first) <= 1.005 * inertia(features, labels)
+
+
+@pytest.fixture
+def faiss_kmeans():
+    pytest.importorskip("faiss")
+    from fastreid_uda.labeling.kmeans_faiss import faiss_kmeans
+
+    return faiss_kmeans
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("noise", [0.5, 1.0, 2.0])
+def test_faiss_kmeans__inertia_is_not_above_that_of_sklearn(faiss_kmeans, noise, seed):
+    features = noisy(seed, noise)
+    labels = faiss_kmeans(features, 50, n_init=2, max_iter=300, seed=seed)
+    kmeans = sklearn.cluster.KMeans(50, n_init=2, algorithm="lloyd", random_state=seed)
+    assert inertia(features, labels) <= 1.005 * kmeans.fit(features).inertia_
+
+
+def test_faiss_kmeans__same_seed_same_labels(faiss_kmeans):
+    features, options = noisy(noise=2.0), {"n_init": 3, "max_iter": 300, "seed": 5}
+    first, again = (faiss_kmeans(features, 50, **options) for _ in "ab")
+    np.testing.assert_array_equal(first, again)
+    assert first.dtype == np.int64 and first.shape == (480,)
+
+
+def test_faiss_kmeans__more_clusters_than_distinct_images(faiss_kmeans):
+    features = np.repeat(np.float32([[0, 0], [5, 0], [9, 9]]), 4, axis=0)
+    labels = faiss_kmeans(features, 5, n_init=1, max_iter=20, seed=0)
+    assert labels.min() >= 0 and labels.max() < 5
+    assert inertia(features, labels) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.gpu
+def test_faiss_kmeans__on_a_gpu(faiss_kmeans):
+    import faiss
+
+    if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
+        pytest.skip("no GPU that faiss can use")
+    features, options = noisy(), {"n_init": 2, "max_iter": 300, "seed": 0}
+    found = faiss_kmeans(features, 50, **options, gpu=True)
+    on_cpu = faiss_kmeans(features, 50, **options, gpu=False)
+    assert inertia(features, found) == pytest.approx(inertia(features, on_cpu), rel=5e-3)
+
+
+def test_kmeans_memory__grows_with_the_images_and_not_with_images_times_clusters():
+    one, two = (kmeans_memory(n, 2048, 1500, 1) for n in (10**5, 2 * 10**5))
+    assert two - one < 10**5 * 150

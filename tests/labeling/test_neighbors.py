@@ -1,3 +1,5 @@
+import logging
+import subprocess
 import sys
 
 import numpy as np
@@ -6,21 +8,47 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fastreid_uda import compiled
 from fastreid_uda.errors import UserError
-from fastreid_uda.labeling import neighbors
+from fastreid_uda.labeling import neighbors, neighbors_tiles
 from fastreid_uda.labeling.camera_normalization import normalize_rows
-from fastreid_uda.labeling.neighbors import identical_rows, nearest_neighbors
+from fastreid_uda.labeling.neighbors import (
+    check_backend,
+    distance_bounds,
+    identical_rows,
+    memory_needed,
+    nearest_neighbors,
+    pair_distances,
+)
+
+EXACT = [("numpy", "float32"), ("faiss", "float32"), ("torch", "float32"), ("torch", "bfloat16")]
 
 
-def naive_neighbors(features, k):
-    """All rows sorted by (squared distance, row number), in float64."""
-    found = []
-    for row in features.astype(np.float64):
-        squared = ((features - row) ** 2).sum(axis=1)
-        order = sorted(range(len(features)), key=lambda j: (squared[j], j))[:k]
-        found.append([(j, squared[j]) for j in order])
-    pairs = np.array(found)
-    return pairs[..., 0].astype(int), pairs[..., 1]
+@pytest.fixture(params=["compiled", "plain"], autouse=True)
+def path(request, monkeypatch):
+    """Every test runs with the kernels and without."""
+    monkeypatch.setenv(compiled.SWITCH, "1" if request.param == "compiled" else "0")
+    if request.param == "compiled" and not compiled.available():
+        pytest.skip("Numba is not installed")
+
+
+def naive_neighbors(features, k, groups=None, across=False):
+    """The eligible rows sorted by (canonical squared distance, row number)."""
+    indices = np.full((len(features), k), -1)
+    squared = np.full((len(features), k), np.inf, dtype=np.float32)
+    for i, row in enumerate(features):
+        distances = ((features - row).astype(np.float64) ** 2).sum(axis=1).astype(np.float32)
+        among = range(len(features))
+        if groups is not None:
+            among = [j for j in among if (groups[j] == groups[i]) != across]
+        order = sorted(among, key=lambda j: (distances[j], j))[:k]
+        indices[i, : len(order)], squared[i, : len(order)] = order, distances[order]
+    return indices, squared
+
+
+def assert_same(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def unit_rows(num_rows, dimension, seed=0):
@@ -28,34 +56,152 @@ def unit_rows(num_rows, dimension, seed=0):
     return normalize_rows(rng.normal(size=(num_rows, dimension)).astype(np.float32))
 
 
-@pytest.mark.parametrize("num_rows", [1, 5, 25, 26, 130])
-@pytest.mark.parametrize("block_rows", [1, 7, 1024])
-def test_nearest_neighbors__equals_naive_sort(num_rows, block_rows):
-    features = unit_rows(num_rows, 12)
-    indices, squared = nearest_neighbors(features, 10, block_rows=block_rows)
-    expected, expected_squared = naive_neighbors(features, 10)
-    np.testing.assert_array_equal(indices, expected)
-    np.testing.assert_allclose(squared, expected_squared, atol=1e-6)
-    assert squared.dtype == np.float32 and indices.dtype == np.int64
+def small_tiles(patch):
+    """Tiles of at most 16 rows, and buffers with little room."""
+    patch.setattr(neighbors_tiles, "_TILE_ROWS", 16)
+    patch.setattr(neighbors_tiles, "_LEAST_TILE_ROWS", 16)
+    patch.setattr(neighbors_tiles, "capacity", lambda k: k + 9)
 
 
-# Small integers: products are exact in float32, and equal distances are everywhere.
-@settings(max_examples=100, deadline=None)
-@given(
-    features=st.tuples(st.integers(1, 24), st.integers(1, 3)).flatmap(
-        lambda shape: arrays(np.float32, shape, elements=st.integers(-2, 2).map(float))
-    ),
-    k=st.integers(1, 26),
-    block_rows=st.sampled_from([1, 5, 64]),
-    block_columns=st.sampled_from([3, 8, 64]),
+@pytest.mark.parametrize("dimension", [1, 63, 64, 65, 300, 2048])
+def test_pair_distances__equal_naive_sums(dimension):
+    rng = np.random.default_rng(dimension)
+    features = rng.normal(size=(40, dimension)).astype(np.float32)
+    rows, columns = rng.integers(0, 40, (2, 500))
+    difference = (features[rows] - features[columns]).astype(np.float64)
+    expected = (difference**2).sum(axis=1).astype(np.float32)
+    found = pair_distances(features, rows, columns)
+    np.testing.assert_array_max_ulp(found, expected, maxulp=1)
+    assert found.dtype == np.float32
+    assert (found == pair_distances(features, columns, rows)).all()
+    assert (pair_distances(features, rows, rows) == 0).all()
+
+
+def test_pair_distances__same_bits_in_blocks_threads_and_without_kernels(monkeypatch):
+    features = unit_rows(50, 333)
+    rows, columns = np.random.default_rng(0).integers(0, 50, (2, 2000))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    expected = pair_distances(features, rows, columns)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(neighbors, "_PAIRS_PER_TASK", 77)
+    monkeypatch.setattr(neighbors, "_CELLS_AT_A_TIME", 5000)
+    for switch in "10":
+        monkeypatch.setenv(compiled.SWITCH, switch)
+        assert (pair_distances(features, rows, columns) == expected).all()
+
+
+def test_pair_distances__no_pairs():
+    nothing = np.empty(0, dtype=np.int64)
+    assert pair_distances(unit_rows(4, 8), nothing, nothing).shape == (0,)
+
+
+@pytest.mark.parametrize(("backend", "precision"), EXACT)
+@pytest.mark.parametrize("num_rows", [1, 5, 25, 26, 300])
+def test_nearest_neighbors__equals_naive_sort(num_rows, backend, precision):
+    pytest.importorskip(backend)
+    features = unit_rows(num_rows, 32)
+    found = nearest_neighbors(features, 10, backend=backend, precision=precision)
+    assert_same(found, naive_neighbors(features, min(10, num_rows)))
+    assert found[0].dtype == np.int64 and found[1].dtype == np.float32
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("groups", [None, 2, 9, 60])
+def test_nearest_neighbors__in_small_tiles(groups, across, threads, monkeypatch):
+    small_tiles(monkeypatch)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    features = unit_rows(230, 48, seed=3)
+    if groups:  # the first half is of one group, the rest of any
+        groups = np.where(np.arange(230) % 2, np.random.default_rng(1).integers(0, groups, 230), -7)
+    found = nearest_neighbors(features, 7, groups=groups, across=across)
+    assert_same(found, naive_neighbors(features, 7, groups, across))
+
+
+# Small integers: equal rows and equal distances are everywhere.
+INTEGERS = st.tuples(st.integers(1, 40), st.integers(1, 3)).flatmap(
+    lambda shape: arrays(np.float32, shape, elements=st.integers(-2, 2).map(float))
 )
-def test_nearest_neighbors__breaks_ties_by_index(features, k, block_rows, block_columns):
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    features=INTEGERS,
+    k=st.integers(1, 42),
+    small=st.booleans(),
+    most_equal=st.sampled_from([1, 8, 99]),
+    backend=st.sampled_from(EXACT),
+)
+def test_nearest_neighbors__breaks_ties_by_index(features, k, small, most_equal, backend):
+    pytest.importorskip(backend[0])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbors, "_BLOCK_COLUMNS", block_columns)
-        indices, squared = nearest_neighbors(features, k, block_rows=block_rows)
-    expected, expected_squared = naive_neighbors(features, k)
-    np.testing.assert_array_equal(indices, expected)
-    np.testing.assert_array_equal(squared, expected_squared)
+        patch.setattr(neighbors, "_MOST_EQUAL", most_equal)
+        if small:
+            small_tiles(patch)
+        found = nearest_neighbors(features, k, backend=backend[0], precision=backend[1])
+    assert_same(found, naive_neighbors(features, min(k, len(features))))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    features=INTEGERS,
+    k=st.integers(1, 42),
+    groups=st.lists(st.integers(0, 3) | st.integers(0, 40), min_size=40, max_size=40),
+    across=st.booleans(),
+    small=st.booleans(),
+    most_equal=st.sampled_from([1, 8, 99]),
+    backend=st.sampled_from(EXACT),
+)
+def test_nearest_neighbors__of_groups(features, k, groups, across, small, most_equal, backend):
+    pytest.importorskip(backend[0])
+    groups = np.array(groups[: len(features)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbors, "_MOST_EQUAL", most_equal)
+        if small:
+            small_tiles(patch)
+        found = nearest_neighbors(
+            features, k, backend=backend[0], precision=backend[1], groups=groups, across=across
+        )
+    assert_same(found, naive_neighbors(features, k, groups, across))
+
+
+@pytest.mark.parametrize(("backend", "precision"), EXACT)
+@pytest.mark.parametrize("kind", ["near", "collapsed", "lengths", "huge", "tiny"])
+def test_nearest_neighbors__where_float32_products_decide_nothing(kind, backend, precision):
+    pytest.importorskip(backend)
+    rng = np.random.default_rng(0)
+    features = unit_rows(200, 40)
+    if kind == "near":  # hundreds of rows within the rounding of a product
+        features = features[:1] + np.float32(1e-6) * features
+    elif kind == "collapsed":
+        features = features[rng.integers(0, 4, 200)]
+        features[::3] *= np.float32(1 + 1e-6)
+    else:
+        factor = {"lengths": 10.0 ** rng.integers(-6, 7, (200, 1)), "huge": 1e19, "tiny": 1e-24}
+        features *= np.float32(factor[kind])
+    with np.errstate(over="ignore"):
+        found = nearest_neighbors(features, 12, backend=backend, precision=precision)
+        assert_same(found, naive_neighbors(features, 12))
+
+
+@pytest.mark.parametrize("dimension", [3, 500])
+def test_distance_bounds__hold_for_any_order_of_sums(dimension):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, dimension)) * 10.0 ** rng.integers(-2, 3, (60, 1))
+    features = features.astype(np.float32)
+    features[30:] = features[:30] * np.float32(1 + 1e-6)
+    lower, slack = distance_bounds((features.astype(float) ** 2).sum(axis=1), dimension)
+    lower, slack = lower.astype(np.float32), slack.astype(np.float32)
+    rows, columns = (places.ravel() for places in np.indices((60, 60)))
+    canonical = pair_distances(features, rows, columns)
+    terms = features[rows] * features[columns]
+    one_by_one = np.cumsum(terms, axis=1, dtype=np.float32)[:, -1]
+    for product in (one_by_one, (features @ features.T).ravel()):
+        bound = lower[rows] + lower[columns] - np.float32(2) * product
+        assert (bound <= canonical).all()
+        assert (bound + (slack[rows] + slack[columns]) >= canonical).all()
+    small = slack[rows] + slack[columns] <= 1e-4 * (1 + dimension) * lower.max()
+    assert small.all()
 
 
 def test_nearest_neighbors__ties_across_the_last_place():
@@ -66,9 +212,11 @@ def test_nearest_neighbors__ties_across_the_last_place():
     assert indices[4].tolist() == [2, 4, 0]
 
 
-def test_nearest_neighbors__equal_rows_are_at_distance_zero_in_index_order():
+@pytest.mark.parametrize(("backend", "precision"), EXACT)
+def test_nearest_neighbors__all_rows_equal(backend, precision):
+    pytest.importorskip(backend)
     features = np.repeat(unit_rows(1, 300), 50, axis=0)
-    indices, squared = nearest_neighbors(features, 7, block_rows=16)
+    indices, squared = nearest_neighbors(features, 7, backend=backend, precision=precision)
     assert (indices == np.arange(7)).all() and (squared == 0).all()
 
 
@@ -91,6 +239,7 @@ def test_nearest_neighbors__zero_rows():
 
 def test_nearest_neighbors__k_is_clamped():
     assert nearest_neighbors(unit_rows(5, 3), 30)[0].shape == (5, 5)
+    assert nearest_neighbors(unit_rows(5, 3), 30, groups=np.zeros(5))[0].shape == (5, 30)
 
 
 def test_nearest_neighbors__follows_a_permutation():
@@ -100,22 +249,92 @@ def test_nearest_neighbors__follows_a_permutation():
     np.testing.assert_array_equal(order[permuted], indices[order])
 
 
-def test_nearest_neighbors__leaves_input_unchanged():
+@pytest.mark.parametrize(("backend", "precision"), EXACT)
+def test_nearest_neighbors__leaves_input_unchanged(backend, precision):
+    pytest.importorskip(backend)
     features = unit_rows(30, 4)
     before = features.copy()
-    nearest_neighbors(features, 3)
-    assert (features == before).all()
+    nearest_neighbors(features, 3, backend=backend, precision=precision)
+    assert (features == before).all() and features.flags.writeable
 
 
-@pytest.mark.parametrize("num_rows", [1, 5, 300])
-def test_nearest_neighbors__faiss_finds_the_same(num_rows):
+@pytest.mark.parametrize(("backend", "precision"), EXACT)
+def test_nearest_neighbors__takes_what_cannot_be_written(backend, precision):
+    pytest.importorskip(backend)
+    features = unit_rows(60, 8)[:, ::2]
+    expected = naive_neighbors(features, 3)
+    features.flags.writeable = False
+    groups = np.zeros(60, dtype=np.int8)
+    groups.flags.writeable = False
+    for options in ({}, {"groups": groups}):
+        found = nearest_neighbors(features, 3, backend=backend, precision=precision, **options)
+        assert_same(found, expected)
+
+
+def test_nearest_neighbors__more_neighbors_than_a_row_may_have_across_groups():
+    features = unit_rows(12, 4)
+    indices, squared = nearest_neighbors(features, 5, groups=np.zeros(12), across=True)
+    assert (indices == -1).all() and np.isinf(squared).all()
+
+
+@pytest.mark.parametrize("approximate", ["ivf", "hnsw"])
+def test_nearest_neighbors__approximate(approximate):
     pytest.importorskip("faiss")
-    features = unit_rows(num_rows, 32)
-    indices, squared = nearest_neighbors(features, 20)
-    by_faiss, squared_by_faiss = nearest_neighbors(features, 20, backend="faiss")
-    np.testing.assert_array_equal(np.sort(indices, axis=1), np.sort(by_faiss, axis=1))
-    np.testing.assert_allclose(squared, squared_by_faiss, atol=1e-6)
-    assert by_faiss.dtype == np.int64 and (squared_by_faiss >= 0).all()
+    features = unit_rows(600, 16)
+    groups = np.arange(600) % 2
+    for options in ({}, {"groups": groups}, {"groups": groups, "across": True}):
+        exact, squared = nearest_neighbors(features, 8, **options)
+        options |= {"approximate": approximate, "force_approximate": True}
+        found, values = nearest_neighbors(features, 8, **options)
+        recall = np.mean([len(set(a) & set(b)) / 8 for a, b in zip(exact, found, strict=True)])
+        assert recall > 0.8
+        rows, places = np.nonzero(found >= 0)
+        measured = pair_distances(features, rows, found[rows, places])
+        assert (measured == values[rows, places]).all()
+        assert (values[:, 1:] >= values[:, :-1]).all() and (values >= squared).all()
+        assert_same(nearest_neighbors(features, 8, **options), (found, values))
+
+
+def test_nearest_neighbors__distrusts_products_beyond_their_bound(monkeypatch, caplog):
+    torch = pytest.importorskip("torch")
+    from fastreid_uda.labeling.neighbors_torch import Search
+
+    products = Search._products
+    monkeypatch.setattr(Search, "_products", lambda *a: products(*a) * torch.tensor(1.01))
+    features = unit_rows(50, 16)
+    with caplog.at_level(logging.WARNING):
+        found = nearest_neighbors(features, 5, backend="torch")
+    assert "less exact than float32" in caplog.text
+    assert_same(found, naive_neighbors(features, 5))
+
+
+def test_nearest_neighbors__does_not_bring_torch_or_faiss():
+    code = """
+import sys, numpy as np
+from fastreid_uda.labeling.neighbors import nearest_neighbors
+nearest_neighbors(np.eye(9, dtype=np.float32), 3)
+print(*({"torch", "faiss"} & set(sys.modules)))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_nearest_neighbors__on_a_gpu(precision):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    features = unit_rows(5000, 256)
+    found = nearest_neighbors(features, 20, backend="torch", precision=precision)
+    assert_same(found, nearest_neighbors(features, 20, backend="numpy"))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "faiss", "torch"])
+def test_memory_needed__grows_with_every_argument(backend):
+    base = memory_needed(1000, 64, 20, backend)
+    assert 1000 * 20 * 12 < base < 100e6
+    assert memory_needed(9000, 64, 20, backend) > base < memory_needed(1000, 64, 40, backend)
+    assert memory_needed(100_000, 2048, 30, "numpy") < 300e6
 
 
 def test_nearest_neighbors__no_rows():
@@ -124,7 +343,9 @@ def test_nearest_neighbors__no_rows():
 
 
 def test_nearest_neighbors__unknown_backend():
-    with pytest.raises(UserError, match=r"UDA.DISTANCE.JACCARD.BACKEND is 'annoy'.*faiss, numpy"):
+    with pytest.raises(
+        UserError, match=r"UDA.DISTANCE.JACCARD.BACKEND is 'annoy'.*faiss, numpy, torch"
+    ):
         nearest_neighbors(unit_rows(4, 2), 2, backend="annoy")
 
 
@@ -132,6 +353,40 @@ def test_nearest_neighbors__missing_faiss(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(UserError, match="not installed"):
         nearest_neighbors(unit_rows(4, 2), 2, backend="faiss")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"precision": "half"}, "PRECISION is 'half', but the known names are: bfloat16, float32"),
+        ({"precision": "bfloat16"}, "PRECISION is 'bfloat16', but only torch.*BACKEND to torch"),
+        ({"approximate": "lsh"}, "APPROXIMATE is 'lsh', but must be '' .exact., 'hnsw' or 'ivf'"),
+        ({"approximate": "ivf", "backend": "numpy"}, "APPROXIMATE is 'ivf'.*BACKEND is 'numpy'"),
+    ],
+)
+def test_check_backend__refuses_what_does_not_go_together(options, sentence):
+    key = "UDA.DISTANCE.CAJACCARD.BACKEND"
+    with pytest.raises(UserError, match=rf"UDA\.DISTANCE\.CAJACCARD\.{sentence}"):
+        check_backend(**{"backend": "auto", "key": key} | options)
+
+
+def test_check_backend__approximate_without_faiss(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(UserError, match="APPROXIMATE is 'ivf', but faiss is not installed"):
+        check_backend("auto", approximate="ivf")
+
+
+def test_nearest_neighbors__no_approximation_of_few_images():
+    pytest.importorskip("faiss")
+    with pytest.raises(UserError, match=r"APPROXIMATE is 'ivf', but below 50,000.*FORCE_APPROX"):
+        nearest_neighbors(unit_rows(40, 4), 2, approximate="ivf")
+
+
+def test_nearest_neighbors__features_that_are_not_finite():
+    features = unit_rows(9, 4)
+    features[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        nearest_neighbors(features, 2)
 
 
 def test_nearest_neighbors__k_below_one():

@@ -200,7 +200,7 @@ def test_join_views__measures_once():
     class Counting(Jaccard):
         calls = 0
 
-        def measure(self, features, camera_ids=None, round_index=0):
+        def measure(self, features, camera_ids=None, round_index=0, limit=None):
             Counting.calls += 1
             assert np.linalg.norm(features, axis=1) == pytest.approx(1, abs=1e-5)
             return super().measure(features, camera_ids, round_index)

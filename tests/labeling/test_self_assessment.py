@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from fastreid_uda.labeling.blockwise import BlockwiseDistances
 from fastreid_uda.labeling.distances import Euclidean, Jaccard
-from fastreid_uda.labeling.pairwise import BlockwiseDistances
 from fastreid_uda.labeling.self_assessment import cluster_scores, image_scores
 from fastreid_uda.labeling.types import OUTLIER
 from tests.helpers import make_features

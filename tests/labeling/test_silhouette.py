@@ -3,9 +3,10 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.metrics import silhouette_samples
 
+from fastreid_uda.labeling.blockwise import BlockwiseDistances
 from fastreid_uda.labeling.camera_normalization import normalize_rows
 from fastreid_uda.labeling.distances import Jaccard
-from fastreid_uda.labeling.pairwise import BlockwiseDistances, SparseDistances
+from fastreid_uda.labeling.pairwise import SparseDistances
 from fastreid_uda.labeling.silhouette import mean_silhouettes, silhouettes
 from fastreid_uda.labeling.types import OUTLIER
 

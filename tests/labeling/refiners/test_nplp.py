@@ -5,10 +5,10 @@ import pytest
 import sklearn.cluster
 
 from fastreid_uda.errors import UserError
+from fastreid_uda.labeling.blockwise import BlockwiseDistances
 from fastreid_uda.labeling.clustering import DBSCAN, KMeans
 from fastreid_uda.labeling.distances import Cosine, Euclidean, Jaccard
 from fastreid_uda.labeling.eps import CrossCamera, FixedEps
-from fastreid_uda.labeling.pairwise import BlockwiseDistances
 from fastreid_uda.labeling.pipeline import PseudoLabeler
 from fastreid_uda.labeling.refiners import REFINERS, RefinerInputs
 from fastreid_uda.labeling.refiners.nplp import NPLP, split_clusters
