@@ -148,6 +148,8 @@ TRAINED = {
         "UDA.SECRET.K", "0.1", "UDA.MSPLR.MIN_IMAGES", "2"]),
     "nplp_inclr": ("inclr", ["UDA.REFINERS", "('NPLP', 'INCLR')", "UDA.NPLP.STARTUP_ROUNDS", "0",
         "UDA.NPLP.MIN_SAMPLES", "2", "UDA.CLUSTER.NAME", "DBSCAN"]),
+    "msplr_spcl": ("baseline", ["UDA.REFINERS", "('MSPLR', 'SpCL')", "UDA.MSPLR.MIN_IMAGES", "2",
+        "UDA.SPCL.MIN_SAMPLES", "2", "UDA.SPCL.GAP", "0.05"]),
     "secret-no_teacher-no_normalization": ("secret", ["UDA.MEAN_TEACHER.ENABLED", "False",
         "MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'TripletLoss')",
         "UDA.CAMERA_NORMALIZATION", "False"]),
