@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .. import compiled
 from ..errors import UserError
 
 DistanceBlocks = Callable[[int, int], np.ndarray]
@@ -13,12 +14,15 @@ DistanceBlocks = Callable[[int, int], np.ndarray]
 
 METRICS = ("cosine", "euclidean")
 _CHECKED_ROWS = 4096  # rows per finiteness check; bounds its memory
+_ROWS_PER_TASK = 16
 
 
 def feature_distances(
     query_features: np.ndarray, gallery_features: np.ndarray, metric: str
 ) -> DistanceBlocks:
     """Distances between features in float32, computed block by block.
+
+    Features in float32 are not copied, as long as their rows are contiguous.
 
     Args:
         query_features: (Q, D) floats.
@@ -34,8 +38,7 @@ def feature_distances(
         raise UserError(f"The metric is {metric!r}, but the known ones are: {', '.join(METRICS)}.")
     _require_comparable(query_features, gallery_features)
     with np.errstate(over="ignore"):  # what overflows is reported below, with the squares
-        query = np.asarray(query_features, dtype=np.float32)
-        gallery = np.asarray(gallery_features, dtype=np.float32)
+        query, gallery = _single(query_features), _single(gallery_features)
     return _cosine(query, gallery) if metric == "cosine" else _squared_euclidean(query, gallery)
 
 
@@ -58,29 +61,62 @@ def _require_comparable(query_features: np.ndarray, gallery_features: np.ndarray
         )
 
 
+def _single(features: np.ndarray) -> np.ndarray:
+    """The features in float32, with contiguous rows, which is what the BLAS takes as it is."""
+    single = np.asarray(features, dtype=np.float32)
+    return single if single.strides[1] == single.itemsize else np.ascontiguousarray(single)
+
+
 def _cosine(query: np.ndarray, gallery: np.ndarray) -> DistanceBlocks:
-    query_norms, gallery_norms = row_norms(query), row_norms(gallery)
+    query_norms, gallery_norms = -row_norms(query), read_only(row_norms(gallery))
 
     def block_of(start: int, stop: int) -> np.ndarray:
         # The product is scaled rather than the gallery: no normalised copy of it.
         block = (query[start:stop] / query_norms[start:stop, None]) @ gallery.T
+        if compiled.available():
+            from . import kernels
+
+            compiled.over_rows(
+                lambda first, last: kernels.finish_cosine(block[first:last], gallery_norms),
+                len(block),
+                _ROWS_PER_TASK,
+            )
+            return block
         block /= gallery_norms
-        return np.subtract(1, block, out=block)
+        return np.add(1, block, out=block)
 
     return block_of
 
 
 def _squared_euclidean(query: np.ndarray, gallery: np.ndarray) -> DistanceBlocks:
-    query_squares, gallery_squares = _row_squares(query), _row_squares(gallery)
+    query_squares, gallery_squares = map(read_only, (_row_squares(query), _row_squares(gallery)))
 
     def block_of(start: int, stop: int) -> np.ndarray:
-        block = query[start:stop] @ gallery.T
-        block *= -2
-        block += query_squares[start:stop, None]
+        block = (-2 * query[start:stop]) @ gallery.T
+        squares = query_squares[start:stop]
+        if compiled.available():
+            from . import kernels
+
+            compiled.over_rows(
+                lambda first, last: kernels.finish_euclidean(
+                    block[first:last], squares[first:last], gallery_squares
+                ),
+                len(block),
+                _ROWS_PER_TASK,
+            )
+            return block
+        block += squares[:, None]
         block += gallery_squares
         return block
 
     return block_of
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """The array, contiguous and not writable: kernels tell writable arrays from others by type."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def row_norms(features: np.ndarray) -> np.ndarray:
@@ -97,8 +133,12 @@ def _row_squares(features: np.ndarray) -> np.ndarray:
 
 
 def count_nonfinite_rows(features: np.ndarray) -> int:
-    """Rows of (N, D) `features` that hold NaN or infinity."""
-    return sum(
-        int(np.count_nonzero(~np.isfinite(features[start : start + _CHECKED_ROWS]).all(axis=1)))
-        for start in range(0, len(features), _CHECKED_ROWS)
-    )
+    """Rows of (N, D) floats that hold NaN or infinity."""
+    bad = 0
+    for start in range(0, len(features), _CHECKED_ROWS):
+        rows = features[start : start + _CHECKED_ROWS]
+        with np.errstate(over="ignore"):
+            squares = np.einsum("nd,nd->n", rows, rows)
+        doubtful = rows[~np.isfinite(squares)]  # most often none, at the cost of one pass
+        bad += int(np.count_nonzero(~np.isfinite(doubtful).all(axis=1)))
+    return bad

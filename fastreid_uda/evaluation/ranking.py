@@ -6,9 +6,9 @@ other gallery image counts, whatever its identity: drop junk images (-1 in Marke
 as fast-reid's datasets do.
 
 Of each query only its matches are ranked, by counting the gallery images in front of them, so no
-row is sorted. Among equal distances the smaller gallery index comes first (a stable sort).
-fast-reid sorts with numpy's unstable default, so the two agree wherever no two distances of a
-query are equal.
+row is sorted: by compiled kernels in threads, or by NumPy with the same ranks. Among equal
+distances the smaller gallery index comes first (a stable sort). fast-reid sorts with numpy's
+unstable default, so the two agree wherever no two distances of a query are equal.
 
 Reference:
     Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015 (protocol, mAP).
@@ -19,13 +19,22 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from .. import compiled
 from ..errors import UserError
-from .distances import DistanceBlocks, feature_distances
+from ..memory import require_memory
+from .distances import DistanceBlocks, feature_distances, read_only
+from .matches import Labels, Matches
+
+BUFFERS = 32 << 20
+"""Bytes, about: what the BLAS packs of its factors, and the kernels when they are loaded."""
+
+_BLOCK_BYTES = 160 << 20
+_MOST_BLOCK_ROWS = 1024  # the matrix product gains nothing from more
+_ROWS_PER_TASK = 16
 
 
 @dataclass(frozen=True)
@@ -67,10 +76,12 @@ def evaluate_ranking(
     *,
     metric: str = "cosine",
     max_rank: int = 50,
-    block_rows: int = 256,
+    block_rows: int | None = None,
     distances: DistanceBlocks | None = None,
 ) -> RankingScores:
     """Scores of all queries; memory beside the inputs is one (block_rows, G) float32 block.
+
+    See `memory_needed`.
 
     The scores depend only on the order of the distances, not on `block_rows`; the matrix product
     behind them may round the last bit of a near tie differently for another block height.
@@ -84,7 +95,8 @@ def evaluate_ranking(
         gallery_camera_ids: (G,) integers.
         metric: "cosine" or "euclidean"; see `distances.feature_distances`. Unused with `distances`.
         max_rank: length of the CMC curve, at least 1.
-        block_rows: queries whose distances are in memory at a time, at least 1.
+        block_rows: queries whose distances are in memory at a time, at least 1; None: as many as
+            make a block of 160 MB, 1,024 at most.
         distances: where the distances come from instead of the features, e.g.
             `reranking.reranked_distances(...)`. Called once per block, in order; never written to.
 
@@ -92,25 +104,41 @@ def evaluate_ranking(
         UserError: if arrays do not fit together, a feature or distance is not a number, or no
             query has a match.
     """
-    if max_rank < 1 or block_rows < 1:
+    if max_rank < 1 or (block_rows is not None and block_rows < 1):
         raise UserError(f"max_rank is {max_rank}, block_rows {block_rows}; both must be >= 1.")
-    queries = _Labels("query", query_identities, query_camera_ids)
-    gallery = _Labels("gallery", gallery_identities, gallery_camera_ids)
-    matches_of = _MatchFinder(queries, gallery)
+    queries = Labels("query", query_identities, query_camera_ids)
+    gallery = Labels("gallery", gallery_identities, gallery_camera_ids)
+    matches = Matches.find(queries, gallery)
     if distances is None:
         if query_features is None or gallery_features is None:
             raise UserError("Give query_features and gallery_features, or distances.")
         queries.require_rows(len(query_features))
         gallery.require_rows(len(gallery_features))
         distances = feature_distances(query_features, gallery_features, metric)
+        needed = memory_needed(len(queries), len(gallery), query_features.shape[1])
+        require_memory(
+            f"Ranking {len(gallery):,} gallery images for {len(queries):,} queries", needed,
+            "use fewer of them, or a smaller block_rows",
+        )  # fmt: skip
+    if block_rows is None:
+        block_rows = rows_of_block(len(gallery))
 
     average_precisions = np.full(len(queries), np.nan)
     inverse_negative_penalties = np.full(len(queries), np.nan)
     first_ranks = np.zeros(len(queries), dtype=np.int64)  # 0: no match
-    for query, ranks in _ranks_of_matches(distances, matches_of, block_rows):
-        average_precisions[query] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
-        inverse_negative_penalties[query] = len(ranks) / ranks[-1]
-        first_ranks[query] = ranks[0]
+    for start in range(0, len(queries), block_rows):
+        stop = min(start + block_rows, len(queries))
+        own = matches.of_queries(start, stop)
+        ranks = own.ranked(_checked_block(distances(start, stop), stop - start, len(gallery)))
+        counts = own.counts[own.counts > 0]
+        if not len(counts):
+            continue
+        found = start + np.flatnonzero(own.counts)
+        firsts = np.cumsum(counts) - counts
+        hits = np.arange(1, len(ranks) + 1) - np.repeat(firsts, counts)
+        average_precisions[found] = np.add.reduceat(hits / ranks, firsts) / counts
+        inverse_negative_penalties[found] = counts / ranks[firsts + counts - 1]
+        first_ranks[found] = ranks[firsts]
 
     valid = first_ranks > 0
     hits = np.bincount(first_ranks[valid], minlength=max_rank + 1)[1 : max_rank + 1]
@@ -123,107 +151,37 @@ def evaluate_ranking(
     )
 
 
-class _Labels:
-    """The identity and camera of each image of one side."""
-
-    def __init__(self, side: str, identities: np.ndarray, camera_ids: np.ndarray) -> None:
-        self.side = side
-        self.identities, self.camera_ids = np.asarray(identities), np.asarray(camera_ids)
-        for name, values in (("identities", self.identities), ("camera ids", self.camera_ids)):
-            if values.ndim != 1 or values.dtype.kind not in "iu" or not len(values):
-                raise UserError(
-                    f"The {side} {name} are {values.dtype} of shape {values.shape}, but must be "
-                    "integers of shape (images,), at least one."
-                )
-        self.require_rows(len(self.camera_ids))
-
-    def __len__(self) -> int:
-        return len(self.identities)
-
-    def require_rows(self, rows: int) -> None:
-        if rows != len(self):
-            raise UserError(
-                f"The {self.side} has {len(self)} identities, but {rows} feature rows or camera "
-                "ids; every image needs one of each."
-            )
+def rows_of_block(num_gallery: int) -> int:
+    """Queries whose distances to G gallery images are in memory at a time."""
+    return min(_MOST_BLOCK_ROWS, max(1, _BLOCK_BYTES // (4 * num_gallery)))
 
 
-class _MatchFinder:
-    """Finds the gallery images with a query's identity: matches, and those that are removed."""
-
-    def __init__(self, queries: _Labels, gallery: _Labels) -> None:
-        self.num_queries, self.num_gallery = len(queries), len(gallery)
-        self._gallery_camera_ids = gallery.camera_ids
-        self._query_camera_ids = queries.camera_ids
-        self._by_identity = np.argsort(gallery.identities, kind="stable")
-        ordered = gallery.identities[self._by_identity]
-        self._starts = np.searchsorted(ordered, queries.identities, side="left")
-        self._stops = np.searchsorted(ordered, queries.identities, side="right")
-        if not any(len(self(query)[0]) for query in range(len(queries))):
-            raise UserError(self._why_no_match())
-
-    def __call__(self, query: int) -> tuple[np.ndarray, np.ndarray]:
-        """Ascending gallery indices: those of other cameras, and those of the query's camera."""
-        same_identity = self._by_identity[self._starts[query] : self._stops[query]]
-        same_camera = self._gallery_camera_ids[same_identity] == self._query_camera_ids[query]
-        return same_identity[~same_camera], same_identity[same_camera]
-
-    def _why_no_match(self) -> str:
-        if (self._starts == self._stops).all():
-            return (
-                "No query identity occurs in the gallery, so nothing can be scored; give query and "
-                "gallery of the same people with the same numbering of identities."
-            )
-        cameras = np.union1d(self._query_camera_ids, self._gallery_camera_ids)
-        cause = f" (every camera id is {cameras[0]})" if len(cameras) == 1 else ""
-        return (
-            f"Every gallery image of a query's identity is from the query's own camera{cause} and "
-            "is removed by the protocol; check the camera ids, or without cameras give the gallery "
-            "another camera id than the queries."
-        )
-
-
-def _ranks_of_matches(
-    distances: DistanceBlocks, matches_of: _MatchFinder, block_rows: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Each query with a match, and the ascending ranks of its matches."""
-    for start in range(0, matches_of.num_queries, block_rows):
-        stop = min(start + block_rows, matches_of.num_queries)
-        block = _checked_block(distances(start, stop), stop - start, matches_of.num_gallery)
-        for query, row in enumerate(block, start):
-            matches, removed = matches_of(query)
-            if len(matches):
-                yield query, _match_ranks(row, matches, removed)
+def memory_needed(num_query: int, num_gallery: int, dimension: int) -> int:
+    """Bytes that `evaluate_ranking` takes above (Q, D) and (G, D) float32 features: an estimate."""
+    rows = min(num_query, rows_of_block(num_gallery))
+    block = rows * num_gallery * 4
+    scaled = rows * dimension * 4  # the queries of the block over their norms
+    labels = 64 * num_gallery + 80 * num_query  # codes, order and bounds, while they are found
+    return block + scaled + labels + BUFFERS
 
 
 def _checked_block(block: np.ndarray, rows: int, columns: int) -> np.ndarray:
     if block.shape != (rows, columns):
         raise UserError(f"distances gave a block of shape {block.shape}, not {(rows, columns)}.")
-    if np.isnan(block.min()):  # NaN wins every minimum, so this needs no mask
+    if _holds_nan(block):
         raise UserError(
             "Some distances are NaN, so the ranking is undefined; mend what computes `distances`."
         )
     return block
 
 
-def _match_ranks(row: np.ndarray, matches: np.ndarray, removed: np.ndarray) -> np.ndarray:
-    """Ascending ranks of the matches among the gallery without the removed images.
+def _holds_nan(block: np.ndarray) -> bool:
+    if not (compiled.available() and block.dtype == np.float32):
+        return bool(np.isnan(block.min()))  # NaN wins every minimum, so this needs no mask
+    from . import kernels
 
-    Args:
-        row: (G,) distances of one query.
-        matches: (M,) gallery indices.
-        removed: (R,) gallery indices that take no part.
-
-    Returns:
-        (M,) int64; the closest image has rank 1.
-    """
-    ranks = np.empty(len(matches), dtype=np.int64)
-    for position, match in enumerate(matches.tolist()):
-        # Equal distances count on the left of the match only; the match itself is the 1.
-        before = np.count_nonzero(row[:match] <= row[match])
-        ranks[position] = 1 + before + np.count_nonzero(row[match:] < row[match])
-    if len(removed):
-        ahead = row[removed, None] < row[matches]
-        ahead |= (row[removed, None] == row[matches]) & (removed[:, None] < matches)
-        ranks -= np.count_nonzero(ahead, axis=0)
-    return np.sort(ranks)
+    block = read_only(block)
+    parts = compiled.over_rows(
+        lambda start, stop: kernels.holds_nan(block[start:stop]), len(block), _ROWS_PER_TASK
+    )
+    return any(parts)

@@ -2,17 +2,28 @@ from __future__ import annotations
 
 import dataclasses
 import tracemalloc
+from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fastreid_uda import compiled
 from fastreid_uda.errors import UserError
+from fastreid_uda.evaluation import matches, ranking
 from fastreid_uda.evaluation.distances import feature_distances
-from fastreid_uda.evaluation.ranking import evaluate_ranking
+from fastreid_uda.evaluation.ranking import evaluate_ranking, memory_needed
 
 from . import make_people, naive_scores
+
+
+@pytest.fixture(autouse=True, params=["compiled", "numpy"])
+def path(request, monkeypatch):
+    """Every test of this file runs on both paths."""
+    monkeypatch.setenv(compiled.SWITCH, "1" if request.param == "compiled" else "0")
+    if request.param == "compiled" and not compiled.available():
+        pytest.skip("Numba is not installed")
 
 
 def matrix_of(people, metric):
@@ -55,7 +66,12 @@ def tiny_problems(draw):
     return np.array(cells, dtype=np.float32).reshape(rows, columns), labels
 
 
-@settings(max_examples=100, deadline=None)
+each_path = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@each_path
 @given(tiny_problems(), st.integers(1, 12), st.integers(1, 7))
 def test_evaluate_ranking__any_ties_cameras_and_sizes(problem, max_rank, block_rows):
     distances, (q_ids, g_ids, q_cams, g_cams) = problem
@@ -81,6 +97,78 @@ def test_evaluate_ranking__any_ties_cameras_and_sizes(problem, max_rank, block_r
     assert (np.diff(scores.cmc) >= 0).all() and scores.cmc[0] >= 0 and scores.cmc[-1] <= 1
     for mean in (scores.mean_average_precision, scores.mean_inverse_negative_penalty):
         assert 0 < mean <= 1 + 1e-12
+
+
+DISTANCES = [-np.inf, -1.5, -0.0, 0.0, 1e-45, 1.0, 1.0 + 2.0**-23, np.inf]
+
+
+@each_path
+@given(st.data(), st.integers(1, 12), st.integers(1, 40), st.sampled_from([0, 3, 1000]))
+def test_ranks__are_places_in_a_stable_sort(data, rows, columns, few):
+    """With few < matches the kernel searches, else it counts."""
+
+    def draw(elements, count):
+        return np.array(data.draw(st.lists(elements, min_size=count, max_size=count)))
+
+    block = draw(st.sampled_from(DISTANCES), rows * columns).astype(np.float32)
+    block = block.reshape(rows, columns)
+    q_ids, g_ids = (draw(st.integers(0, 1), n) for n in (rows, columns))
+    q_cams, g_cams = (draw(st.integers(-1, 1), n) for n in (rows, columns))
+    sides = matches.Labels("query", q_ids, q_cams), matches.Labels("gallery", g_ids, g_cams)
+    expected = []
+    for row, identity, camera in zip(block, q_ids, q_cams, strict=True):
+        order = np.argsort(row, kind="stable")
+        order = order[(g_ids[order] != identity) | (g_cams[order] != camera)]
+        expected.append((1 + np.flatnonzero(g_ids[order] == identity)).tolist())
+    if not any(expected):
+        with pytest.raises(UserError, match="query"):
+            matches.Matches.find(*sides)
+        return
+    found = matches.Matches.find(*sides)
+    assert found.counts.tolist() == [len(ranks) for ranks in expected]
+    with mock.patch.object(matches, "_FEW_MATCHES", few):
+        assert found.ranked(block).tolist() == [rank for ranks in expected for rank in ranks]
+
+
+@pytest.mark.parametrize("few", [0, 1000])
+def test_ranks__many_matches(few, monkeypatch):
+    monkeypatch.setattr(matches, "_FEW_MATCHES", few)
+    people = make_people(num_queries=5, num_gallery=700, identities=2, cameras=2)
+    scores = evaluate_ranking(*people)
+    assert_by_definition(scores, matrix_of(people, "cosine"), people[2:], 50)
+
+
+def test_evaluate_ranking__same_on_both_paths_and_in_threads(monkeypatch):
+    people = make_people(num_queries=70, num_gallery=400, tied=True, dimensions=7)
+    here = evaluate_ranking(*people)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(matches, "_ROWS_PER_TASK", 2)
+    assert_same_scores(here, evaluate_ranking(*people))
+    monkeypatch.setenv(compiled.SWITCH, "0")
+    assert_same_scores(here, evaluate_ranking(*people))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_feature_distances__same_on_both_paths(metric, monkeypatch):
+    people = make_people(dimensions=33)
+    here = matrix_of(people, metric)
+    monkeypatch.setenv(compiled.SWITCH, "0")
+    np.testing.assert_array_equal(here, matrix_of(people, metric))
+
+
+def test_evaluate_ranking__float64_distances_are_not_rounded():
+    # In float32 all four distances are equal.
+    row = np.array([[1 + 3e-12, 1 + 1e-12, 1 + 2e-12, 1]])
+    scores = evaluate_ranking(
+        None,
+        None,
+        np.array([0]),
+        np.array([0, 1, 0, 1]),
+        np.array([0]),
+        np.array([1, 1, 1, 1]),
+        distances=lambda start, stop: row[start:stop],
+    )
+    assert scores.mean_average_precision == pytest.approx((1 / 3 + 2 / 4) / 2)
 
 
 def test_evaluate_ranking__worked_example():
@@ -157,6 +245,17 @@ def test_evaluate_ranking__memory_is_a_few_blocks():
     assert peak < 3 * block  # two during the hand-over of a block; the matrix would be 20
 
 
+def test_memory_needed__is_above_the_peak_by_little(monkeypatch):
+    people = make_people(num_queries=300, num_gallery=3000, dimensions=64, identities=300)
+    evaluate_ranking(*people)  # what stays in memory is loaded
+    tracemalloc.start()
+    evaluate_ranking(*people)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    needed = memory_needed(300, 3000, 64) - ranking.BUFFERS
+    assert peak <= needed <= 2 * peak
+
+
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("seed", range(3))
 def test_evaluate_ranking__equals_fastreid(metric, seed):
@@ -178,6 +277,24 @@ def test_feature_distances__a_zero_row_is_at_distance_1():
     query = np.array([[0, 0], [3, 4]], dtype=np.float32)
     block = feature_distances(query, query, "cosine")(0, 2)
     np.testing.assert_allclose(block, [[1, 1], [1, 0]], atol=1e-7)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_feature_distances__copies_no_features(metric):
+    features = np.random.default_rng(0).normal(size=(9000, 128)).astype(np.float32)
+    tracemalloc.start()
+    block_of = feature_distances(features[:4500, :100], features[4500:, :100], metric)
+    block_of(0, 8)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.25 * features.nbytes
+    order = np.asfortranarray(features[:60])
+    np.testing.assert_allclose(
+        feature_distances(order[:30], order[30:], metric)(3, 9),
+        feature_distances(features[:30], features[30:60], metric)(3, 9),
+        rtol=1e-6,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])

@@ -41,7 +41,7 @@ def test_reranked_distances__a_stored_zero_is_the_distance_0(monkeypatch):
     # Image 0 is the query; the gallery's pairs: stored 0, stored 0.5, not stored (= 1).
     stored = csr_matrix(([0.0, 0.0, 0.5], ([0, 0, 0], [0, 1, 2])), shape=(4, 4), dtype=np.float32)
     stub = type(sys)("stub")
-    stub.k_reciprocal_jaccard = lambda features, k1, k2, *, backend: stored
+    stub.k_reciprocal_jaccard = lambda features, k1, k2, *, backend, rows: stored[:rows]
     monkeypatch.setitem(sys.modules, "fastreid_uda.labeling.jaccard", stub)
     features = np.eye(4, dtype=np.float32)
     block = reranked_distances(features[:1], features[1:], lambda_value=0.4)(0, 1)
