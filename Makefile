@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: venv demo table test test-fast check format bench clean
+.PHONY: venv demo table test test-fast check format bench bench-quick clean
 
 venv: $(READY)
 
@@ -43,9 +43,24 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Beside fast-reid's own code, about an hour: make bench SIZES="4000 12936". Figures go to logs/bench.
+SIZES ?= 4000 12936 32621
+BENCH := $(BIN)/python benchmarks
+
 bench: $(READY)
-	$(BIN)/python benchmarks/label_stage.py
-	$(BIN)/python benchmarks/evaluation.py
+	mkdir -p logs/bench
+	$(BENCH)/label_stage.py --images $(SIZES) --json logs/bench/label_stage.json --plot logs/bench/label_stage.png
+	$(BENCH)/neighbors.py --json logs/bench/neighbors.json
+	$(BENCH)/evaluation.py --json logs/bench/evaluation.json
+	$(BENCH)/kmeans.py --json logs/bench/kmeans.json
+	$(BENCH)/nplp.py --json logs/bench/nplp.json
+	$(BENCH)/uncertainty.py --json logs/bench/uncertainty.json
+
+# The labels and the evaluation at small sizes, under three minutes.
+bench-quick: $(READY)
+	mkdir -p logs/bench
+	$(BENCH)/label_stage.py --quick --json logs/bench/quick.json --plot logs/bench/quick.png
+	$(BENCH)/evaluation.py --quick
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,22 +1,15 @@
-"""k-means of P2LR's sizes: scikit-learn as it is, ours on both back ends, and what was left out.
+"""k-means of P2LR's sizes: scikit-learn as it is, and ours with each back end (A B A B).
 
-One round runs every variant once, each in a fresh process, with the same seed: scikit-learn's
-KMeans with its own seeds (the reference), ours with the back ends sklearn and torch, and from our
-seeds scikit-learn's Elkan and faiss. Features are those of label_stage.py. Prints one JSON line
-per measurement and a table.
+One round runs every variant once, each in a fresh process, with the same seed; the next round takes
+the next seed. The reference is scikit-learn's KMeans with its own seeds. Memory is counted above
+imports and features; features are those of data.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,17 +17,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import sklearn.cluster
-from label_stage import make_features
+from data import person_features
+from harness import in_fresh_process, median_of, ratios, watched, write_json
 from tabulate import tabulate
 
-from fastreid_uda.labeling import kmeans
 from fastreid_uda.labeling.clustering import KMeans
 
-VARIANTS = ("scikit-learn", "ours", "torch", "elkan", "faiss")
+CAMERAS = 6
 
 
 def by_sklearn(features: np.ndarray, clusters: int, n_init: int, seed: int) -> np.ndarray:
-    """Labels (N,) by scikit-learn alone, seeds and iterations."""
+    """Labels (N,) by scikit-learn alone, seeds and iterations; it takes the mean out itself."""
     run = sklearn.cluster.KMeans(
         clusters, n_init=n_init, max_iter=300, tol=1e-4, algorithm="lloyd", random_state=seed
     )
@@ -49,93 +42,49 @@ def by_ours(
     return clusterer.cluster(features, None, None, seed)
 
 
-def from_our_seeds(
-    run: Callable, features: np.ndarray, clusters: int, n_init: int, seed: int
-) -> np.ndarray:
-    """Labels (N,) by ours with other iterations."""
-    kmeans._run = run
-    return by_ours(features, clusters, n_init, seed)
-
-
-def elkan_run(features: np.ndarray, centroids: np.ndarray, max_iter: int) -> object:
-    """One run of scikit-learn's Elkan."""
-    run = sklearn.cluster.KMeans(
-        len(centroids), init=centroids, n_init=1, max_iter=max_iter, algorithm="elkan"
-    )
-    return run.fit(features)
-
-
-def faiss_run(features: np.ndarray, centroids: np.ndarray, max_iter: int) -> object:
-    """One run of faiss on all images; it has no tolerance, so it ends after 30 iterations."""
-    import faiss
-
-    run = faiss.Kmeans(
-        features.shape[1], len(centroids), niter=min(max_iter, 30), min_points_per_centroid=1,
-        max_points_per_centroid=len(features),
-    )  # fmt: skip
-    run.train(features, init_centroids=centroids)
-    run.labels_ = run.index.search(features, 1)[1][:, 0]
-    run.inertia_ = run.obj[-1]
-    return run
-
-
 FUNCTIONS = {
     "scikit-learn": by_sklearn,
     "ours": by_ours,
     "torch": partial(by_ours, backend="torch"),
-    "elkan": partial(from_our_seeds, elkan_run),
-    "faiss": partial(from_our_seeds, faiss_run),
+    "faiss": partial(by_ours, backend="faiss"),
 }
 
 
-def measure(args: argparse.Namespace) -> None:
+def measure(variant: str, images: int, dim: int, clusters: int, n_init: int, seed: int) -> None:
     """One measurement in this process; prints one JSON line."""
-    features = make_features(args.images, args.dim)
-    run = FUNCTIONS[args.measure]
-    run(features[:300], 10, 1, 0)  # imports and first calls do not count
-    start = time.perf_counter()
-    labels = np.asarray(run(features, args.clusters, args.n_init, args.seed))
-    seconds = time.perf_counter() - start
+    features = person_features(images, dim, CAMERAS)[0]
+    run = FUNCTIONS[variant]
+    run(features[:300], 10, 1, 0)  # imports and compiling do not count
+    labels, figures = watched(lambda: np.asarray(run(features, clusters, n_init, seed)))
     inertia = 0.0
     for label in np.unique(labels):
         rows = features[labels == label].astype(np.float64)
         inertia += float(np.square(rows - rows.mean(axis=0)).sum())
-    print(json.dumps({"variant": args.measure, "images": args.images, "clusters": args.clusters,
-                      "n_init": args.n_init, "seed": args.seed, "seconds": round(seconds, 2),
-                      "inertia": round(inertia, 3), "used": len(np.unique(labels)),
-                      "machine": platform.processor() or platform.machine()}))  # fmt: skip
-
-
-def measured(variant: str, seed: int, args: argparse.Namespace) -> dict:
-    """One measurement in a fresh process."""
-    options = {"images": args.images, "clusters": args.clusters, "dim": args.dim,
-               "n-init": args.n_init, "seed": seed, "measure": variant}  # fmt: skip
-    command = [sys.executable, __file__, *(f"--{key}={value}" for key, value in options.items())]
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # as tools/train_net.py has it
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    line = done.stdout.strip().splitlines()[-1]
-    print(line, flush=True)
-    return json.loads(line)
+    print(json.dumps(figures | {"inertia": inertia, "used": len(np.unique(labels))}))
 
 
 def compare(args: argparse.Namespace) -> None:
     """A B A B, and a table: medians, and ratios within the rounds."""
-    rounds = [
-        [measured(variant, args.seed + number, args) for variant in args.variants]
-        for number in range(args.rounds)
-    ]
-    rows = []
-    for position, variant in enumerate(args.variants):
-        pairs = [(results[0], results[position]) for results in rounds]
-        seconds = statistics.median(own["seconds"] for _, own in pairs)
-        ratios = ", ".join(f"{first['seconds'] / own['seconds']:.2f}" for first, own in pairs)
-        changes = ", ".join(f"{100 * (own['inertia'] / first['inertia'] - 1):+.3f}"
-                            for first, own in pairs)  # fmt: skip
-        rows.append([variant, f"{seconds:.1f}", ratios, changes])
+    runs: dict[str, list[dict]] = {variant: [] for variant in args.variants}
+    for number in range(args.rounds):
+        for variant, of in runs.items():
+            sizes = args.images, args.dim, args.clusters, args.n_init, args.seed + number
+            of.append(in_fresh_process(__file__, ["--measure", variant, *sizes]))
+            print(variant, of[-1], flush=True)
+    first = runs[args.variants[0]]
+    content, rows = {}, []
+    for variant, of in runs.items():
+        faster = ratios(first, of, "seconds")
+        more = [100 * (ratio - 1) for ratio in ratios(of, first, "inertia")]
+        content[variant] = {"runs": of, "ratios": faster, "inertia_percent_more": more}
+        rows.append([variant, *(f"{median_of(of, name):.1f}" for name in ("seconds", "cpu_seconds",
+                     "extra_mb")), ", ".join(f"{ratio:.2f}" for ratio in faster),
+                     ", ".join(f"{change:+.3f}" for change in more)])  # fmt: skip
+    headers = ["", "seconds", "CPU seconds", "extra MB", "times as fast", "inertia, % more"]
     print(f"{args.images} x {args.dim}, {args.clusters} clusters, {args.n_init} run(s)")
-    print(
-        tabulate(rows, ["", "seconds", "times as fast", "inertia, % more"], disable_numparse=True)
-    )
+    print(tabulate(rows, headers, disable_numparse=True))
+    if args.json:
+        write_json(args.json, content)
 
 
 if __name__ == "__main__":
@@ -143,13 +92,19 @@ if __name__ == "__main__":
     parser.add_argument("--images", type=int, default=12936)
     parser.add_argument("--clusters", type=int, default=500)
     parser.add_argument("--dim", type=int, default=2048)
-    parser.add_argument("--n-init", type=int, default=2)
+    parser.add_argument("--n-init", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS[:3])
-    parser.add_argument("--measure", choices=VARIANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--variants", nargs="+", choices=FUNCTIONS, default=["scikit-learn", "ours"]
+    )
+    parser.add_argument("--quick", action="store_true", help="2,000 images, one round")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to a file")
+    parser.add_argument("--measure", nargs=6, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        measure(args)
+        measure(args.measure[0], *map(int, args.measure[1:]))
     else:
+        if args.quick:
+            args.images, args.clusters, args.rounds = 2000, 80, 1
         compare(args)

@@ -1,10 +1,11 @@
 """The pseudo-label stage against fast-reid's own code, side by side in one run (A B A B).
 
-Ours: sparse k-reciprocal Jaccard and DBSCAN on its graph. fast-reid's: compute_jaccard_distance
-with search_option=3 (CPU) and scikit-learn's DBSCAN on the dense matrix, with torch on the number
-of threads that suits it best (tried first on 1,000 images). Each measurement is a fresh process;
-memory is counted above imports and features. Features are synthetic: identity centres on a sphere,
-camera shifts, noise.
+Ours: exact nearest neighbours, sparse k-reciprocal Jaccard distances and DBSCAN on their graph,
+with the compiled kernels and without. fast-reid's: compute_jaccard_distance(search_option=3), its
+way on a CPU, and scikit-learn's DBSCAN on the dense matrix, with torch on the number of threads
+that suits it best (tried first on 2,000 images). With a GPU the neighbour searches of both on it
+are measured too (fast-reid's needs faiss-gpu). Each measurement is a fresh process; memory is the
+peak above imports and features. Features are synthetic, see `data.py`.
 """
 
 from __future__ import annotations
@@ -12,111 +13,247 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import statistics
-import subprocess
+import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from tabulate import tabulate
 
-K1, K2, EPS, MIN_SAMPLES = 30, 6, 0.6, 4
+from benchmarks.data import person_features
+from benchmarks.harness import in_fresh_process, median_of, ratios, watched, write_json
+
+EPS, MIN_SAMPLES = 0.6, 4
+STAGES = ("k-NN", "after k-NN", "total")
+VARIANTS = ("compiled", "numpy", "gpu", "fastreid", "fastreid-gpu")
+ENVIRONMENT = {"numpy": {"FASTREID_UDA_COMPILED": "0"}}
 
 
-def make_features(images: int, dim: int) -> np.ndarray:
-    """(N, D) float32 unit rows: N / 17 identities, 6 cameras, a spectrum that falls as 1 / j."""
-    rng = np.random.default_rng(0)
-    scale = np.sqrt(1 / np.arange(1, dim + 1))
-    identities = rng.integers(max(2, images // 17), size=images)
-    centers = rng.normal(size=(identities.max() + 1, dim)) * scale
-    shifts = 0.3 * rng.normal(size=(6, dim)) * scale
-    noise = rng.lognormal(-0.6, 0.4, size=(images, 1)) * rng.normal(size=(images, dim)) * scale
-    x = centers[identities] + shifts[rng.integers(6, size=images)] + noise
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+class Stopwatch:
+    """Sums the time spent in calls of a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.seconds = function, 0.0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        start = time.perf_counter()
+        result = self.function(*args, **kwargs)
+        self.seconds += time.perf_counter() - start
+        return result
 
 
-def label_ours(features: np.ndarray) -> np.ndarray:
-    """Labels (N,) by our stage."""
+def label_ours(features: np.ndarray, k1: int, k2: int, backend: str) -> tuple[np.ndarray, float]:
+    """Labels (N,) by our stage, and the seconds of its neighbour search."""
+    from fastreid_uda.labeling import jaccard, pairwise
     from fastreid_uda.labeling.clustering import DBSCAN
     from fastreid_uda.labeling.distances import Jaccard
 
-    distances = Jaccard(K1, K2).measure(features)
-    return DBSCAN(MIN_SAMPLES).cluster(features, distances, EPS, 0)
+    with mock.patch.object(jaccard, "nearest_neighbors", Stopwatch(jaccard.nearest_neighbors)) as w:
+        limit = EPS + pairwise.ROUNDING  # as the pipeline does where eps is set
+        distances = Jaccard(k1, k2, backend=backend).measure(features, limit=limit)
+    return DBSCAN(MIN_SAMPLES).cluster(features, distances, EPS, 0), w.seconds
 
 
-def label_fastreid(features: np.ndarray, threads: int) -> np.ndarray:
-    """Labels (N,) by fast-reid's function and scikit-learn's DBSCAN."""
+def label_fastreid(
+    features: np.ndarray, k1: int, k2: int, threads: int, option: int
+) -> tuple[np.ndarray, float]:
+    """Labels (N,) by fast-reid and scikit-learn, and the seconds of the neighbour search.
+
+    Args:
+        features: (N, D) float32.
+        k1: see `Jaccard`.
+        k2: likewise.
+        threads: of torch.
+        option: fast-reid's `search_option`: 3 for the CPU, 2 for the GPU.
+    """
     import torch
     from sklearn.cluster import DBSCAN
 
     import fastreid_uda  # noqa: F401  mends fast-reid before it is imported
-    from fastreid.utils.compute_dist import compute_jaccard_distance  # isort: skip
+    from fastreid.utils import compute_dist  # isort: skip
 
     torch.set_num_threads(threads)
-    distances = compute_jaccard_distance(torch.from_numpy(features), K1, K2, search_option=3)
+    name = {2: "index_init_gpu", 3: "index_init_cpu"}[option]
+    make_index = getattr(compute_dist, name)
+    search = []
+
+    def timed_index(*args: Any) -> Any:
+        index = make_index(*args)
+        index.search = Stopwatch(index.search)
+        search.append(index.search)
+        return index
+
+    with mock.patch.object(compute_dist, name, timed_index):
+        tensor = torch.from_numpy(features)
+        distances = compute_dist.compute_jaccard_distance(tensor, k1, k2, search_option=option)
     clusterer = DBSCAN(eps=EPS, min_samples=MIN_SAMPLES, metric="precomputed", n_jobs=-1)
-    return clusterer.fit_predict(distances)
+    return clusterer.fit_predict(distances), search[0].seconds
 
 
-def measure(who: str, images: int, dim: int, threads: int) -> None:
-    """One measurement in this process; prints one JSON line."""
-    from fastreid_uda.memory import peak_rss_mb
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """One measurement in this process."""
+    images, dim = args.images[0], args.dim
+    features, identities, _ = person_features(images, dim, args.cameras)
 
-    features = make_features(images, dim)
-    run = label_ours if who == "ours" else lambda x: label_fastreid(x, threads)
+    def run(x: np.ndarray) -> tuple[np.ndarray, float]:
+        if args.measure.startswith("fastreid"):
+            option = 2 if args.measure.endswith("gpu") else 3
+            return label_fastreid(x, args.k1, args.k2, args.threads, option)
+        return label_ours(x, args.k1, args.k2, "torch" if args.measure == "gpu" else "numpy")
+
     run(features[:200])  # imports and first calls do not count
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = peak_rss_mb()
-    start = time.perf_counter()
-    labels = np.asarray(run(features), dtype=np.int64)
-    seconds = time.perf_counter() - start
-    digest = hashlib.sha256(labels.tobytes()).hexdigest()[:12]
-    extra = (peak_rss_mb() or 0) - (before or 0)
-    print(json.dumps({"seconds": seconds, "extra_mb": extra, "labels": digest,
-                      "clusters": int(labels.max()) + 1}))  # fmt: skip
+    (labels, search), figures = watched(lambda: run(features))
+    labels = np.asarray(labels, dtype=np.int64)
+    from sklearn.metrics import adjusted_rand_score
+
+    kept = labels >= 0
+    return {
+        "k-NN": search,
+        "after k-NN": figures["seconds"] - search,
+        "total": figures["seconds"],
+        "cpu": figures["cpu_seconds"],
+        "extra_mb": figures["extra_mb"],
+        "labels": hashlib.sha256(labels.tobytes()).hexdigest()[:12],
+        "clusters": int(labels.max()) + 1,
+        "kept": float(kept.mean()),
+        "ari": float(adjusted_rand_score(identities[kept], labels[kept])) if kept.any() else 0.0,
+    }
 
 
-def measured(who: str, images: int, dim: int, threads: int = 1) -> dict:
-    """One measurement in a fresh process."""
-    command = [sys.executable, __file__, "--measure", who, "--images", str(images),
-               "--dim", str(dim), "--threads", str(threads)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def better_threads(args: argparse.Namespace) -> int:
+    """The number of torch threads with which fast-reid's code is faster, on 2,000 images."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    seconds = {
+        threads: in_fresh_process(__file__, arguments(args, "fastreid", 2000, threads))["total"]
+        for threads in sorted({1, cores})
+    }
+    return min(seconds, key=lambda threads: seconds[threads])
 
 
-def compare(images: int, dim: int, rounds: int) -> None:
-    """A B A B, and a table of medians."""
-    small = {n: measured("fastreid", 1000, dim, n)["seconds"] for n in (1, 2)}
-    threads = min(small, key=lambda n: small[n])
-    runs: dict[str, list[dict]] = {"ours": [], "fastreid": []}
-    for _ in range(rounds):
-        for who in runs:
-            runs[who].append(measured(who, images, dim, threads))
-    ratios = [b["seconds"] / a["seconds"] for a, b in zip(*runs.values(), strict=True)]
-    rows = []
-    for who, results in runs.items():
-        medians = [statistics.median(r[key] for r in results) for key in ("seconds", "extra_mb")]
-        times = ", ".join(f"{r['seconds']:.1f}" for r in results)
-        rows.append([who, *medians, results[0]["clusters"], times])
-    same = len({r["labels"] for results in runs.values() for r in results}) == 1
-    print(f"{images} x {dim}, k1 {K1}, k2 {K2}, eps {EPS}; fast-reid on {threads} torch thread(s)")
-    print(tabulate(rows, ["", "seconds", "extra MB", "clusters", "all seconds"], floatfmt=".1f"))
-    print(f"ratio of the pairs: {', '.join(f'{r:.1f}' for r in ratios)}; labels equal: {same}\n")
+def arguments(args: argparse.Namespace, variant: str, images: int, threads: int) -> list[object]:
+    """The command line of one measurement."""
+    return ["--measure", variant, "--images", images, "--dim", args.dim, "--threads", threads,
+            "--k1", args.k1, "--k2", args.k2, "--cameras", args.cameras]  # fmt: skip
+
+
+def compare(args: argparse.Namespace, images: int, threads: int) -> dict[str, Any]:
+    """A B A B, a table of medians and the ratios."""
+    dense = images <= args.dense_up_to
+    variants = [name for name in args.variants if dense or not name.startswith("fastreid")]
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
+    for _ in range(args.rounds):
+        for name in variants:
+            command = arguments(args, name, images, threads)
+            runs[name].append(in_fresh_process(__file__, command, ENVIRONMENT.get(name)))
+    rows = [
+        [name, *(median_of(found, key) for key in (*STAGES, "cpu", "extra_mb")),
+         found[0]["clusters"], 100 * found[0]["kept"], found[0]["ari"]]
+        for name, found in runs.items()
+    ]  # fmt: skip
+    headers = ["", *(f"{stage} s" for stage in STAGES), "CPU s", "extra MB", "clusters", "kept %",
+               "ARI"]  # fmt: skip
+    print(f"{images} x {args.dim}, k1 {args.k1}, k2 {args.k2}, eps {EPS}, medians of {args.rounds}")
+    print(
+        tabulate(rows, headers, floatfmt=("", ".2f", ".2f", ".2f", ".1f", ".0f", "", ".0f", ".3f"))
+    )
+    for theirs in (name for name in variants if name.startswith("fastreid")):
+        for name in (name for name in variants if not name.startswith("fastreid")):
+            for stage in STAGES:
+                found = ", ".join(f"{r:.1f}" for r in ratios(runs[theirs], runs[name], stage))
+                print(f"{theirs} / {name}, {stage}: {found}")
+            memory = median_of(runs[theirs], "extra_mb") / median_of(runs[name], "extra_mb")
+            print(f"{theirs} / {name}, extra memory: {memory:.1f}")
+    same = len({run["labels"] for found in runs.values() for run in found}) == 1
+    print(f"labels of all runs are equal: {'yes' if same else 'NO'}\n", flush=True)
+    return {"images": images, "dim": args.dim, "same_labels": same, "runs": runs}
+
+
+def draw(sizes: list[dict[str, Any]], path: str) -> None:
+    """Time and memory against the number of images, both axes logarithmic."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    panels = figure.subplots(1, 3)
+    looks = {
+        "compiled": ("ours", "#0072B2"),
+        "numpy": ("ours, NumPy only", "#56B4E9"),
+        "gpu": ("ours, GPU", "#009E73"),
+        "fastreid": ("fast-reid + scikit-learn", "#D55E00"),
+        "fastreid-gpu": ("fast-reid, GPU", "#E69F00"),
+    }
+    keys = (("total", "seconds, whole stage"), ("after k-NN", "seconds, after k-NN"),
+            ("extra_mb", "MB above imports and features"))  # fmt: skip
+    for axes, (key, label) in zip(panels, keys, strict=True):
+        for variant, (name, color) in looks.items():
+            points = [(size["images"], median_of(size["runs"][variant], key))
+                      for size in sizes if size["runs"].get(variant)]  # fmt: skip
+            if points:
+                axes.plot(*zip(*points, strict=True), "o-", color=color, markersize=4, label=name)
+        axes.set(xscale="log", yscale="log", xlabel="images", title=label)
+        axes.title.set_size(9)
+        axes.grid(alpha=0.3, which="both")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(fontsize=7)
+    figure.savefig(path, dpi=130)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--images", type=int, nargs="+", default=[4000, 12936, 32621])
+    add("--dim", type=int, default=2048)
+    add("--cameras", type=int, default=6)
+    add("--k1", type=int, default=30)
+    add("--k2", type=int, default=6)
+    add("--rounds", type=int, default=3)
+    add("--variants", nargs="+", choices=VARIANTS, help="default: all that can run here")
+    add("--dense-up-to", type=int, default=35000, metavar="N",
+        help="largest N for fast-reid's two N x N arrays (default: 35000, 10 GB)")  # fmt: skip
+    add("--quick", action="store_true", help="2,000, 4,000 and 8,000 images once: under 3 minutes")
+    add("--json", metavar="FILE", help="write all figures")
+    add("--plot", metavar="FILE", help="draw time and memory against the number of images")
+    add("--threads", type=int, default=1, help=argparse.SUPPRESS)
+    add("--measure", choices=VARIANTS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.quick:
+        args.images, args.rounds = [2000, 4000, 8000], 1
+    return args
+
+
+def runnable() -> list[str]:
+    """The variants for which this machine has what they need."""
+    import faiss
+    import torch
+
+    names = ["compiled", "numpy"]
+    names += ["gpu"] if torch.cuda.is_available() else []
+    names += ["fastreid"]
+    return names + (["fastreid-gpu"] if faiss.get_num_gpus() else [])
+
+
+def main() -> None:
+    """Measure all sizes, or one of them where a fresh process was asked to."""
+    args = parse_arguments()
+    if args.measure:
+        print(json.dumps(measure(args)))
+        return
+    args.variants = args.variants or runnable()
+    threads = better_threads(args) if "fastreid" in args.variants else 1
+    print(f"fast-reid with {threads} torch thread(s)\n")
+    sizes = [compare(args, images, threads) for images in args.images]
+    if args.json:
+        write_json(args.json, {"fastreid_threads": threads, "sizes": sizes})
+    if args.plot:
+        draw(sizes, args.plot)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, nargs="+", default=[4000, 12936])
-    parser.add_argument("--dim", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
-    parser.add_argument("--measure", choices=("ours", "fastreid"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.measure:
-        measure(args.measure, args.images[0], args.dim, args.threads)
-    else:
-        for size in args.images:
-            compare(size, args.dim, args.rounds)
+    main()

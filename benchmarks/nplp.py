@@ -3,32 +3,32 @@
 The dense versions are the formulas as they are printed, on the N x N float32 distances: eps by a
 partition of all pairs across cameras, the scores by masks. Each measurement is a fresh process;
 memory is counted above imports and features. CPU seconds say more than seconds on a machine that
-has other work. Features are those of label_stage.py; cameras and
-labels are drawn at random, with a fifth of the images left out, since neither changes the work.
+has other work. Features are those of data.py; labels are random, with a fifth of the images left
+out, since they do not change the work. `near` counts the pairs close to a radius and takes the
+graph of those within it, as a round of DBSCAN does.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from label_stage import make_features
+from data import person_features
+from harness import in_fresh_process, median_of, ratios, watched, write_json
+from scipy.sparse import csr_matrix
 from tabulate import tabulate
 
 from fastreid_uda.labeling.distances import Euclidean
 from fastreid_uda.labeling.eps import cross_camera_eps
+from fastreid_uda.labeling.pairwise import ROUNDING
 from fastreid_uda.labeling.self_assessment import cluster_scores
-from fastreid_uda.memory import peak_rss_mb
 
-ALPHA, CAMERAS, PER_CLUSTER, OUTLIERS = 0.0012, 6, 17, 0.2
+ALPHA, CAMERAS, PER_CLUSTER, OUTLIERS, RADIUS = 0.0012, 6, 17, 0.2, 0.8
 
 
 def eps_ours(features: np.ndarray, camera_ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -39,6 +39,12 @@ def eps_ours(features: np.ndarray, camera_ids: np.ndarray, labels: np.ndarray) -
 def scores_ours(features: np.ndarray, camera_ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(K,): the score of each cluster by the labeling stage."""
     return cluster_scores(Euclidean().measure(features), labels)
+
+
+def near_ours(features: np.ndarray, camera_ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(2,): pairs whose place rounding decides, and pairs within the radius, both ways."""
+    distances = Euclidean().measure(features)
+    return np.array([distances.count_near(RADIUS), distances.within(RADIUS).nnz])
 
 
 def dense_distances(features: np.ndarray) -> np.ndarray:
@@ -55,6 +61,15 @@ def eps_dense(features: np.ndarray, camera_ids: np.ndarray, labels: np.ndarray) 
     pairs = dense_distances(features)[across]
     count = max(1, round(ALPHA * len(pairs)))
     return np.array([np.partition(pairs, count - 1)[:count].mean(dtype=np.float64)])
+
+
+def near_dense(features: np.ndarray, camera_ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(2,): likewise from the full matrix."""
+    distances = dense_distances(features)
+    np.fill_diagonal(distances, 0)
+    graph = csr_matrix(np.where(distances <= np.float32(RADIUS), distances + 1, 0))
+    near = np.abs(distances - RADIUS) <= ROUNDING
+    return np.array([np.triu(near, 1).sum(), graph.nnz])
 
 
 def scores_dense(features: np.ndarray, camera_ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -74,6 +89,8 @@ def scores_dense(features: np.ndarray, camera_ids: np.ndarray, labels: np.ndarra
 RUNS = {
     ("eps", "ours"): eps_ours,
     ("eps", "dense"): eps_dense,
+    ("near", "ours"): near_ours,
+    ("near", "dense"): near_dense,
     ("scores", "ours"): scores_ours,
     ("scores", "dense"): scores_dense,
 }
@@ -81,60 +98,58 @@ RUNS = {
 
 def measure(what: str, who: str, images: int, dim: int) -> None:
     """One measurement in this process; prints one JSON line."""
+    features, _, camera_ids = person_features(images, dim, CAMERAS)
     rng = np.random.default_rng(1)
-    features, camera_ids = make_features(images, dim), rng.integers(CAMERAS, size=images)
     labels = rng.integers(max(2, images // PER_CLUSTER), size=images)
     labels[rng.random(images) < OUTLIERS] = -1
     run = RUNS[what, who]
-    run(features[:200], camera_ids[:200], labels[:200])  # imports and first calls do not count
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = peak_rss_mb() or 0
-    start, cpu_start = time.perf_counter(), time.process_time()
-    result = run(features, camera_ids, labels)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu_start
-    extra = (peak_rss_mb() or 0) - before
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "extra_mb": extra,
-                      "result": result.tolist()}))  # fmt: skip
+    run(features[:200], camera_ids[:200], labels[:200])  # imports and compiling do not count
+    result, figures = watched(lambda: run(features, camera_ids, labels))
+    print(json.dumps(figures | {"result": result.tolist()}))
 
 
-def measured(what: str, who: str, images: int, dim: int) -> dict:
-    """One measurement in a fresh process."""
-    command = [sys.executable, __file__, "--measure", what, who, "--images", str(images),
-               "--dim", str(dim)]  # fmt: skip
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def compare(images: int, dim: int, rounds: int, dense: bool) -> None:
-    """A B A B for each of the two, and a table of medians."""
-    rows = []
-    for what in ("eps", "scores"):
-        runs: dict[str, list[dict]] = {"ours": [], "dense": []} if dense else {"ours": []}
-        for _ in range(rounds):
+def compare(images: int, args: argparse.Namespace) -> dict:
+    """A B A B for each question, and a table of medians; all figures."""
+    rows, content = [], {}
+    for what in ("eps", "near", "scores"):
+        runs: dict[str, list[dict]] = {} if args.no_dense else {"dense": []}
+        runs["ours"] = []
+        for _ in range(args.rounds):
             for who in runs:
-                runs[who].append(measured(what, who, images, dim))
-        for who, results in runs.items():
-            medians = [
-                statistics.median(r[key] for r in results) for key in ("seconds", "cpu", "extra_mb")
-            ]
-            times = ", ".join(f"{r['seconds']:.1f}" for r in results)
-            difference = np.subtract(results[0]["result"], runs["ours"][0]["result"])
-            rows.append([what, who, *medians, times, f"{np.abs(difference).max():.1e}"])
-    headers = ["", "", "seconds", "CPU seconds", "extra MB", "all seconds", "largest difference"]
-    print(f"{images} x {dim}, {images // PER_CLUSTER} clusters, {CAMERAS} cameras")
-    print(tabulate(rows, headers, floatfmt=".1f", disable_numparse=[5, 6]) + "\n", flush=True)
+                runs[who].append(in_fresh_process(__file__, ["--measure", what, who, images,
+                                                             args.dim]))  # fmt: skip
+        results = {who: np.array([run.pop("result") for run in of]) for who, of in runs.items()}
+        content[what] = {"runs": runs}
+        figures = ["", ""]
+        if not args.no_dense:
+            faster = ratios(runs["dense"], runs["ours"], "seconds")
+            difference = float(np.abs(results["ours"] - results["dense"]).max())
+            content[what] |= {"ratios": faster, "largest_difference": difference}
+            figures = [", ".join(f"{ratio:.1f}" for ratio in faster), f"{difference:.1e}"]
+        for who, of in runs.items():
+            medians = [f"{median_of(of, n):.1f}" for n in ("seconds", "cpu_seconds", "extra_mb")]
+            rows.append([what, who, *medians, *(figures if who == "ours" else ["", ""])])
+    headers = ["", "", "seconds", "CPU seconds", "extra MB", "times as fast", "largest difference"]
+    print(f"{images} x {args.dim}, {images // PER_CLUSTER} clusters, {CAMERAS} cameras")
+    print(tabulate(rows, headers, disable_numparse=True) + "\n", flush=True)
+    return content
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[12936])
     parser.add_argument("--dim", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="3,000 images, one round")
     parser.add_argument("--no-dense", action="store_true", help="ours only")
-    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--json", metavar="FILE", help="write all figures to a file")
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        measure(*args.measure, args.images[0], args.dim)
+        measure(*args.measure[:2], *map(int, args.measure[2:]))
     else:
-        for size in args.images:
-            compare(size, args.dim, args.rounds, not args.no_dense)
+        if args.quick:
+            args.images, args.rounds = [3000], 1
+        figures = {str(size): compare(size, args) for size in args.images}
+        if args.json:
+            write_json(args.json, figures)
