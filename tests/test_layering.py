@@ -19,9 +19,12 @@ FORBIDDEN = {
 }
 # stages of labeling in their order: a stage never imports a later one
 STAGES = [
-    "types", "cameras", "camera_normalization", "neighbors", "jaccard", "camera_aware_jaccard",
-    "pairwise", "distances", "silhouette", "eps", "eps_scan", "hdbscan", "clustering",
-    "uncertainty", "self_assessment", "refiners", "collapse", "pipeline", "label_files",
+    "types", "cameras", "camera_normalization", "row_distances", "neighbors_tiles",
+    "neighbors_torch", "neighbors_faiss", "neighbors", "jaccard_scipy", "jaccard", "jaccard_exact",
+    "camera_aware_jaccard", "smallest", "pairwise", "blockwise", "distances", "silhouette", "eps",
+    "eps_scan", "hdbscan", "dbscan", "lloyd", "kmeans", "kmeans_torch", "kmeans_faiss",
+    "clustering", "reliability", "uncertainty", "self_assessment", "refiners", "collapse",
+    "pipeline", "label_files",
 ]  # fmt: skip
 
 

@@ -13,8 +13,8 @@ from scipy.sparse import csr_matrix
 from .. import compiled
 from ..errors import UserError
 from .camera_normalization import normalize_rows
-from .neighbors import identical_rows, slices, squared_norms
 from .pairwise import ROUNDING, PairwiseDistances, SparseDistances
+from .row_distances import identical_rows, slices, squared_norms
 from .smallest import MOST_HELD
 
 BLOCK_ROWS = 1024

@@ -27,6 +27,7 @@ def camera_aware_jaccard(
     k2: tuple[int, int],
     backend: str = "auto",
     precision: str = "float32",
+    limit: float = 1.0,
 ) -> csr_matrix:
     """Camera-aware Jaccard distances below 1 of all pairs; all other pairs are at distance 1.
 
@@ -47,6 +48,7 @@ def camera_aware_jaccard(
         k2: k2_intra, at least 1, and k2_inter, at least 0.
         backend: of the neighbour search, see `nearest_neighbors`.
         precision: likewise.
+        limit: only distances up to this are stored.
 
     Returns:
         As `k_reciprocal_jaccard`.
@@ -64,7 +66,7 @@ def camera_aware_jaccard(
     lists, squared = np.hstack([intra, inter]), np.hstack([intra_squared, inter_squared])
     weights = neighbor_weights(features, sets, lists, squared)
     nearest = np.hstack([intra[:, : k2[0]], inter[:, : k2[1]]])
-    return jaccard_distances(average_weights(weights, nearest))
+    return jaccard_distances(average_weights(weights, nearest), limit)
 
 
 def neighbors_by_camera(

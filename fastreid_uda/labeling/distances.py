@@ -182,8 +182,9 @@ class CAJaccard:
             k2=k2,
             backend=self.backend,
             precision=self.precision,
+            limit=self.fill if limit is None else limit,
         )
-        return SparseDistances(matrix, self.fill)
+        return SparseDistances(matrix, self.fill, limit)
 
     def memory_needed(self, num_images: int, dimension: int) -> int:
         """Bytes that `measure` takes above the features, what it returns included, an estimate."""

@@ -21,7 +21,8 @@ from scipy.sparse import csr_matrix
 
 from .. import compiled
 from . import jaccard_scipy
-from .neighbors import nearest_neighbors, pair_distances, read_only
+from .neighbors import nearest_neighbors
+from .row_distances import pair_distances, read_only
 
 _BLOCKS = 256  # of rows, in which a step is done
 _BLOCK_ROWS = 256  # at least

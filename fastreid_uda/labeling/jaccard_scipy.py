@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.sparse import csr_matrix, vstack
 
-from .neighbors import slices
+from .row_distances import slices
 
 _EXPANSION_ROWS = 4096
 _PAIRS_AT_A_TIME = 1 << 19

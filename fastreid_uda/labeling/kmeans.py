@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .lloyd import LLOYD_BLOCKS, lloyd, products
-from .neighbors import squared_norms
+from .row_distances import squared_norms
 
 
 def sklearn_kmeans(

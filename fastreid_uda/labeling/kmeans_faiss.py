@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 
 from .kmeans import sklearn_seeds
-from .neighbors import squared_norms
+from .row_distances import squared_norms
 
 
 def faiss_kmeans(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import compiled
-from .neighbors import slices, squared_norms
+from .row_distances import slices, squared_norms
 
 TOLERANCE = 1e-4
 """A run ends when the squared moves of the centroids, over the mean variance, sum to less."""

@@ -18,6 +18,14 @@ import numpy as np
 
 from .. import compiled
 from ..errors import UserError
+from .row_distances import (
+    ROUNDING_OF_FLOAT32,
+    identical_rows,
+    pair_distances,
+    read_only,
+    slices,
+    squared_lengths,
+)
 
 BACKENDS = ("auto", "faiss", "numpy", "torch")
 PRECISIONS = ("bfloat16", "float32")
@@ -25,13 +33,10 @@ APPROXIMATIONS = ("", "hnsw", "ivf")
 LEAST_APPROXIMATE = 50_000
 """Images from which on approximate neighbours may be worth their price."""
 
-_LANES = 64  # as in kernels.top_k, and a power of 2
-_PAIRS_PER_TASK = 1 << 13
 _ROWS_PER_TASK = 512
 _CELLS_AT_A_TIME = 1 << 21
 _COLUMNS_AT_A_TIME = 2048
 _MOST_EQUAL = 8  # rows of one kind that the buffers of the search have room for
-_ROUNDING = 2.0**-24  # of float32
 _LARGEST = float(np.finfo(np.float32).max)
 _KEY = "UDA.DISTANCE.JACCARD.BACKEND"
 
@@ -100,7 +105,7 @@ def nearest_neighbors(
         k = min(k, num_rows)
     else:
         groups = np.asarray(groups)
-    lengths = _squared_lengths(features)
+    lengths = squared_lengths(features)
     if not np.isfinite(lengths).all():
         raise ValueError("The features contain NaN or infinity.")
     equals = _equal_rows(features, lengths, groups)
@@ -260,59 +265,6 @@ def _parts(
             yield rows[groups[rows] == group], among
 
 
-def distance_bounds(
-    lengths: np.ndarray, dimension: int, rounding: float = _ROUNDING
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a product in float32 says of a canonical distance.
-
-    lower[i] + lower[j] - 2 * product is at most the canonical squared distance of rows i and j, and
-    that plus slack[i] + slack[j] at least, where the sums are in float32, or in float64, and the
-    product of D terms was added in any order, fused or not.
-
-    The bounds, with u = 2^-24, S = lengths[i] + lengths[j], t the true squared distance <= 2 S:
-    a product is off by at most D u / (1 - D u) times the lengths of both rows, so twice the product
-    by that times S; the sums round lower[i], lower[j], their sum and the result: 4 u S; the
-    canonical distance is off by 3 u t <= 6 u S. Underflow adds less than D 2^-123.
-
-    Args:
-        lengths: (N,) float64, squared lengths.
-        dimension: D.
-        rounding: u of the product's sums.
-
-    Returns:
-        lower and slack, (N,) float64.
-    """
-    terms = (dimension + 2) * rounding
-    relative = terms / (1 - terms) + 12 * _ROUNDING if terms < 0.5 else np.inf
-    tiny = dimension * 2.0**-123
-    lower = lengths * (1 - relative) - tiny
-    slack = lengths * (2 * relative + 4 * _ROUNDING) + 4 * tiny
-    return lower, slack
-
-
-def bounds_hold(
-    features: np.ndarray,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-) -> bool:
-    """Whether canonical distances of pairs lie within their bounds; a warning if not.
-
-    For libraries that choose the arithmetic of their products themselves: a wrong idea of it would
-    make doubtful rows look certain.
-    """
-    measured = pair_distances(features, rows, columns)
-    outside = (measured < lower) | (measured > upper)
-    if outside.any():
-        _logger.warning(
-            "The products are less exact than float32 promises (a distance of %g is not within %g "
-            "and %g); the neighbours are searched again in float64, which takes longer.",
-            *(float(values[outside][0]) for values in (measured, lower, upper)),
-        )
-    return not outside.any()
-
-
 def _nearest_of(features: np.ndarray, lists: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest entries of each list, by canonical distance, then by number."""
     indices = np.full((len(lists), k), -1, dtype=np.int64)
@@ -370,8 +322,8 @@ def _by_float64_products(
         upper = lower + sums
         lower -= sums
         # The canonical distance is at least 0, in float32, and off by 3 of its roundings at most.
-        lower = np.maximum(lower, 0) * (1 - 4 * _ROUNDING) - 2.0**-148
-        upper = np.maximum(upper, 0) * (1 + 4 * _ROUNDING) + 2.0**-148
+        lower = np.maximum(lower, 0) * (1 - 4 * ROUNDING_OF_FLOAT32) - 2.0**-148
+        upper = np.maximum(upper, 0) * (1 + 4 * ROUNDING_OF_FLOAT32) + 2.0**-148
         upper[upper > _LARGEST] = np.inf
         limit = np.partition(upper, k - 1, axis=1)[:, k - 1 : k]
         places, near = np.nonzero(lower <= limit)
@@ -426,153 +378,3 @@ def _with_equals(
         indices[rows[owners[kept]], place[kept]] = numbers[order[kept]]
         squared[rows[owners[kept]], place[kept]] = distances[order[kept]]
     return indices[equals], squared[equals]
-
-
-def pair_distances(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The canonical squared Euclidean distances of pairs of rows.
-
-    Canonical: differences in float32, their squares, exact, and the sums in float64 (64 partial
-    sums, of every 64th dimension, which are then added in halves), rounded to float32 once. The
-    result depends on the two rows alone, not on blocks, threads or back ends, is symmetric, and 0
-    for equal rows.
-
-    Args:
-        features: (N, D) float32.
-        rows: (P,) integers, the first row of each pair.
-        columns: (P,) integers, the second one.
-
-    Returns:
-        (P,) float32 >= 0.
-    """
-    features = read_only(features, np.float32)
-    rows, columns = read_only(rows, np.int64), read_only(columns, np.int64)
-    squared = np.empty(len(rows), dtype=np.float32)
-    if compiled.available():
-        from .kernels import top_k
-
-        def measure(start: int, stop: int) -> None:
-            part = slice(start, stop)
-            top_k.pair_distances(features, rows[part], columns[part], squared[part])
-
-        compiled.over_rows(measure, len(rows), _PAIRS_PER_TASK)
-    else:
-        for part in slices(len(rows), max(1, _CELLS_AT_A_TIME // max(1, features.shape[1]))):
-            squared[part] = _sums_of_squares(features[rows[part]] - features[columns[part]])
-    return squared
-
-
-def _squared_lengths(features: np.ndarray) -> np.ndarray:
-    """(N,) float64: squared lengths of the rows, bitwise the same for equal rows."""
-    lengths = np.empty(len(features), dtype=np.float64)
-    if compiled.available():
-        from .kernels import top_k
-
-        compiled.over_rows(
-            lambda start, stop: top_k.squared_lengths(features, start, stop, lengths),
-            len(features),
-            _ROWS_PER_TASK,
-        )
-    else:
-        for part in slices(len(features), max(1, _CELLS_AT_A_TIME // max(1, features.shape[1]))):
-            lengths[part] = _sums_of_squares(features[part])
-    return lengths
-
-
-def _sums_of_squares(rows: np.ndarray) -> np.ndarray:
-    """(P,) float64 of (P, D) float32, with the partial sums of `pair_distances`."""
-    sums = np.zeros((len(rows), _LANES), dtype=np.float64)
-    for lanes in slices(rows.shape[1], _LANES):
-        part = rows[:, lanes]
-        sums[:, : part.shape[1]] += np.square(part, dtype=np.float64)
-    while sums.shape[1] > 1:
-        half = sums.shape[1] // 2
-        sums = sums[:, :half] + sums[:, half:]
-    return sums[:, 0]
-
-
-def read_only(array: np.ndarray, dtype: type) -> np.ndarray:
-    """The array, contiguous and not writable; kernels tell writable arrays from others by type."""
-    view = np.ascontiguousarray(array, dtype=dtype).view()
-    view.flags.writeable = False
-    return view
-
-
-def slices(length: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of at most `size` that cover `range(length)`."""
-    for start in range(0, length, size):
-        yield slice(start, min(start + size, length))
-
-
-def squared_norms(features: np.ndarray) -> np.ndarray:
-    """(N,) float32: the squared Euclidean length of each row."""
-    return np.einsum("nd,nd->n", features, features)
-
-
-def squared_distance_block(
-    features: np.ndarray,
-    norms: np.ndarray,
-    rows: slice | np.ndarray,
-    columns: slice | np.ndarray,
-) -> np.ndarray:
-    """Squared Euclidean distances of some rows to some others by one matrix product.
-
-    Args:
-        features: (N, D) float32.
-        norms: (N,) float32, `squared_norms(features)`.
-        rows: the rows of the block, a slice or their numbers.
-        columns: its columns, likewise.
-
-    Returns:
-        (rows, columns) float32 >= 0. Rounding leaves about 1e-7 of the squared norms, also between
-        equal rows: see `zero_identical`.
-    """
-    block = features[rows] @ features[columns].T
-    block *= -2
-    block += norms[columns]
-    block += norms[rows, None]
-    return np.maximum(block, 0, out=block)
-
-
-def identical_rows(features: np.ndarray, checksums: np.ndarray | None = None) -> np.ndarray | None:
-    """The first row that is bitwise the same as each row, or None if no two rows are the same.
-
-    Args:
-        features: (N, D) float32, contiguous.
-        checksums: (N,), equal for equal rows, and rarely for others; None: they are computed.
-
-    Returns:
-        (N,) int64, or None.
-    """
-    # Whole rows are compared only where their checksums agree.
-    if checksums is None:
-        checksums = features.view(np.uint32).sum(axis=1, dtype=np.uint64)
-    _, inverse, counts = np.unique(checksums, return_inverse=True, return_counts=True)
-    first_row: dict[bytes, int] = {}
-    groups = np.arange(len(features))
-    for row in np.flatnonzero(counts[inverse] > 1):
-        groups[row] = first_row.setdefault(features[row].tobytes(), int(row))
-    return groups if (groups != np.arange(len(features))).any() else None
-
-
-def zero_identical(
-    block: np.ndarray,
-    rows: slice | np.ndarray,
-    columns: slice | np.ndarray,
-    groups: np.ndarray | None,
-) -> None:
-    """Set the distance of each row to itself, and to rows of the same group, to exactly 0.
-
-    Args:
-        block: (rows, columns) distances, changed in place.
-        rows: the rows of the block, or their numbers.
-        columns: its columns, likewise.
-        groups: (N,) integers, equal where rows are identical, or None; see `identical_rows`. None
-            needs slices.
-    """
-    if groups is not None:
-        block[groups[rows, None] == groups[columns]] = 0
-        return
-    if not (isinstance(rows, slice) and isinstance(columns, slice)):
-        raise TypeError("Rows and columns that are given by number need groups.")
-    both = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
-    block[both - rows.start, both - columns.start] = 0

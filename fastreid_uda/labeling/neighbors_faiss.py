@@ -12,7 +12,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from .neighbors import bounds_hold, distance_bounds, slices
+from .row_distances import bounds_hold, distance_bounds, slices
 
 _SEED = 1234
 _SLACK = 32  # candidates beyond k

@@ -18,7 +18,8 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from .. import compiled
-from .neighbors import distance_bounds, slices
+from ..progress import Progress
+from .row_distances import distance_bounds, slices
 
 _TILE_ROWS = 1024
 _LEAST_TILE_ROWS = 256
@@ -66,7 +67,7 @@ def candidate_lists(
     fewest = ceil(4 * threads**0.5)  # blocks, so that every thread has several tiles
     size = min(max(ceil(num_rows / fewest), _LEAST_TILE_ROWS), _TILE_ROWS, num_rows)
     blocks = _blocks(num_rows, groups, size)
-    tiles = _tiles(blocks, groups, across)
+    tiles = list(_tiles(blocks, groups, across))
     _search(features, order, groups, across, blocks, tiles, buffers, threads)
     found, counts = buffers.finish()
     needed = np.minimum(k, _numbers_of_eligible(num_rows, groups, across))
@@ -145,14 +146,19 @@ def _search(
     groups: np.ndarray | None,
     across: bool,
     blocks: list[slice],
-    tiles: Iterator[tuple[int, int]],
+    tiles: list[tuple[int, int]],
     buffers: _Buffers,
     threads: int,
 ) -> None:
     """Put all tiles into the buffers."""
-    largest = max(block.stop - block.start for block in blocks)
+    sizes = [block.stop - block.start for block in blocks]
+    largest = max(sizes)
+    progress = Progress(
+        f"Nearest neighbours of {sum(sizes):,} images", sum(sizes[i] * sizes[j] for i, j in tiles)
+    )
+    waiting = iter(tiles)
     locks = [Lock() for _ in blocks]
-    next_tile = Lock()
+    turn = Lock()
 
     def rows_of(block: slice, space: np.ndarray | None) -> np.ndarray:
         if order is None or space is None:
@@ -165,8 +171,8 @@ def _search(
         if order is not None:
             spaces = [np.empty((largest, features.shape[1]), dtype=np.float32) for _ in range(2)]
         while True:
-            with next_tile:
-                i, j = next(tiles, (-1, -1))
+            with turn:
+                i, j = next(waiting, (-1, -1))
             if i < 0:
                 return
             one, other = blocks[i], blocks[j]
@@ -180,6 +186,8 @@ def _search(
                 for number in sorted({i, j}):  # ascending: no two threads wait for each other
                     stack.enter_context(locks[number])
                 buffers.add(tile, one.start, other.start, both=i != j)
+            with turn:
+                progress.add(tile.size)
 
     blas = ThreadpoolController().select(user_api="blas") if len(blocks) > 1 else None
     if threads == 1 or blas is None or not len(blas):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from .neighbors import bounds_hold, distance_bounds, slices
+from .row_distances import bounds_hold, distance_bounds, slices
 
 _BLOCK_ROWS = 1024
 _BLOCK_COLUMNS = 8192

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 from .. import compiled
 from ..errors import UserError
-from .neighbors import slices
+from .row_distances import slices
 from .smallest import MOST_HELD, Histogram, Smallest
 from .types import OUTLIER
 

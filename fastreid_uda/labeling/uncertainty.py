@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import logsumexp, softmax, xlogy
 
 from .. import compiled
-from .neighbors import slices
+from .row_distances import slices
 from .types import OUTLIER, PseudoLabels
 
 _BLOCK_ENTRIES = 1 << 22

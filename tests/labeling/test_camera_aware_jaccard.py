@@ -259,3 +259,13 @@ def test_label_features__labels_with_both_options(tmp_path):
         report = json.loads(done.stdout)
         assert report["clusters"] >= 5 and report["kept"] >= 60
         assert np.load(out)["labels/global"].shape == (120,)
+
+
+def test_ca_jaccard__with_a_limit_stores_what_is_within():
+    features, cameras = clustered(80, 12), np.arange(80) % 4
+    everything = CAJaccard().measure(features, cameras)
+    limited = CAJaccard().measure(features, cameras, limit=0.6)
+    assert (limited.within(0.6) != everything.within(0.6)).nnz == 0
+    assert limited.within(0.6).nnz > 80
+    with pytest.raises(ValueError):
+        limited.within(0.7)

@@ -20,7 +20,8 @@ from fastreid_uda.labeling.jaccard import (
     neighbor_weights,
     reciprocal_sets,
 )
-from fastreid_uda.labeling.neighbors import nearest_neighbors, pair_distances
+from fastreid_uda.labeling.neighbors import nearest_neighbors
+from fastreid_uda.labeling.row_distances import pair_distances
 
 
 @pytest.fixture(params=["compiled", "scipy"])

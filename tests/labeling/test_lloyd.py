@@ -5,7 +5,7 @@ import sklearn.cluster
 from fastreid_uda import compiled
 from fastreid_uda.labeling import lloyd as module
 from fastreid_uda.labeling.lloyd import lloyd, products
-from fastreid_uda.labeling.neighbors import squared_norms
+from fastreid_uda.labeling.row_distances import squared_norms
 from tests.labeling.test_kmeans import noisy
 
 

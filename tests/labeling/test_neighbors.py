@@ -8,18 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fastreid_uda import compiled
+from fastreid_uda import compiled, progress
 from fastreid_uda.errors import UserError
 from fastreid_uda.labeling import neighbors, neighbors_tiles
 from fastreid_uda.labeling.camera_normalization import normalize_rows
-from fastreid_uda.labeling.neighbors import (
-    check_backend,
-    distance_bounds,
-    identical_rows,
-    memory_needed,
-    nearest_neighbors,
-    pair_distances,
-)
+from fastreid_uda.labeling.neighbors import check_backend, memory_needed, nearest_neighbors
+from fastreid_uda.labeling.row_distances import pair_distances
 
 EXACT = [("numpy", "float32"), ("faiss", "float32"), ("torch", "float32"), ("torch", "bfloat16")]
 
@@ -61,38 +55,6 @@ def small_tiles(patch):
     patch.setattr(neighbors_tiles, "_TILE_ROWS", 16)
     patch.setattr(neighbors_tiles, "_LEAST_TILE_ROWS", 16)
     patch.setattr(neighbors_tiles, "capacity", lambda k: k + 9)
-
-
-@pytest.mark.parametrize("dimension", [1, 63, 64, 65, 300, 2048])
-def test_pair_distances__equal_naive_sums(dimension):
-    rng = np.random.default_rng(dimension)
-    features = rng.normal(size=(40, dimension)).astype(np.float32)
-    rows, columns = rng.integers(0, 40, (2, 500))
-    difference = (features[rows] - features[columns]).astype(np.float64)
-    expected = (difference**2).sum(axis=1).astype(np.float32)
-    found = pair_distances(features, rows, columns)
-    np.testing.assert_array_max_ulp(found, expected, maxulp=1)
-    assert found.dtype == np.float32
-    assert (found == pair_distances(features, columns, rows)).all()
-    assert (pair_distances(features, rows, rows) == 0).all()
-
-
-def test_pair_distances__same_bits_in_blocks_threads_and_without_kernels(monkeypatch):
-    features = unit_rows(50, 333)
-    rows, columns = np.random.default_rng(0).integers(0, 50, (2, 2000))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    expected = pair_distances(features, rows, columns)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.setattr(neighbors, "_PAIRS_PER_TASK", 77)
-    monkeypatch.setattr(neighbors, "_CELLS_AT_A_TIME", 5000)
-    for switch in "10":
-        monkeypatch.setenv(compiled.SWITCH, switch)
-        assert (pair_distances(features, rows, columns) == expected).all()
-
-
-def test_pair_distances__no_pairs():
-    nothing = np.empty(0, dtype=np.int64)
-    assert pair_distances(unit_rows(4, 8), nothing, nothing).shape == (0,)
 
 
 @pytest.mark.parametrize(("backend", "precision"), EXACT)
@@ -182,26 +144,6 @@ def test_nearest_neighbors__where_float32_products_decide_nothing(kind, backend,
     with np.errstate(over="ignore"):
         found = nearest_neighbors(features, 12, backend=backend, precision=precision)
         assert_same(found, naive_neighbors(features, 12))
-
-
-@pytest.mark.parametrize("dimension", [3, 500])
-def test_distance_bounds__hold_for_any_order_of_sums(dimension):
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(60, dimension)) * 10.0 ** rng.integers(-2, 3, (60, 1))
-    features = features.astype(np.float32)
-    features[30:] = features[:30] * np.float32(1 + 1e-6)
-    lower, slack = distance_bounds((features.astype(float) ** 2).sum(axis=1), dimension)
-    lower, slack = lower.astype(np.float32), slack.astype(np.float32)
-    rows, columns = (places.ravel() for places in np.indices((60, 60)))
-    canonical = pair_distances(features, rows, columns)
-    terms = features[rows] * features[columns]
-    one_by_one = np.cumsum(terms, axis=1, dtype=np.float32)[:, -1]
-    for product in (one_by_one, (features @ features.T).ravel()):
-        bound = lower[rows] + lower[columns] - np.float32(2) * product
-        assert (bound <= canonical).all()
-        assert (bound + (slack[rows] + slack[columns]) >= canonical).all()
-    small = slack[rows] + slack[columns] <= 1e-4 * (1 + dimension) * lower.max()
-    assert small.all()
 
 
 def test_nearest_neighbors__ties_across_the_last_place():
@@ -394,8 +336,12 @@ def test_nearest_neighbors__k_below_one():
         nearest_neighbors(unit_rows(4, 2), 0)
 
 
-def test_identical_rows__only_whole_rows_count():
-    # The first two rows have the same checksum and are different.
-    features = np.array([[1, 2], [2, 1], [0, 0], [2, 1], [0, 0]], dtype=np.float32)
-    assert identical_rows(features).tolist() == [0, 1, 2, 1, 2]
-    assert identical_rows(features[:3]) is None
+def test_nearest_neighbors__of_many_images_say_how_far_they_are(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    small_tiles(monkeypatch)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    times = iter(range(0, 100_000, 15))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(times)))
+    nearest_neighbors(unit_rows(300, 4), 3, backend="numpy")
+    said = [message for message in caplog.messages if "Nearest neighbours of 300 images" in message]
+    assert said and all(" % after " in message for message in said)
