@@ -21,14 +21,19 @@ T = TypeVar("T")
 
 
 def watched(run: Callable[[], T]) -> tuple[T, dict[str, float]]:
-    """The result of a call, its `seconds`, `cpu_seconds` and `extra_mb`: the peak above before."""
+    """The result of a call, its `seconds` and `cpu_seconds`, and the peak of memory in MiB.
+
+    `peak_mb` is all of it, with the interpreter, imports and features, `extra_mb` what the call
+    took beside them.
+    """
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = peak_rss_mb() or 0
     cpu, start = time.process_time(), time.perf_counter()
     result = run()
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    extra = (peak_rss_mb() or 0) - before
-    return result, {"seconds": seconds, "cpu_seconds": cpu, "extra_mb": extra}
+    peak = peak_rss_mb() or 0
+    memory = {"peak_mb": peak, "extra_mb": peak - before}
+    return result, {"seconds": seconds, "cpu_seconds": cpu, **memory}
 
 
 def in_fresh_process(

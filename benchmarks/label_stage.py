@@ -4,7 +4,9 @@ Ours: exact nearest neighbours, sparse k-reciprocal Jaccard distances and DBSCAN
 with the compiled kernels and without. fast-reid's: compute_jaccard_distance(search_option=3), its
 way on a CPU, and scikit-learn's DBSCAN on the dense matrix, with torch on the number of threads
 that suits it best (tried first on 2,000 images). With a GPU the neighbour searches of both on it
-are measured too (fast-reid's needs faiss-gpu). Each measurement is a fresh process; memory is the
+are measured too (fast-reid's needs faiss-gpu). The variants ivf and hnsw, which have to be asked
+for, search neighbours approximately; their agreement is the adjusted Rand index of their labels and
+the exact ones, outliers being one label. Each measurement is a fresh process; memory is the
 peak above imports and features. Features are synthetic, see `data.py`.
 """
 
@@ -18,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -31,7 +34,8 @@ from benchmarks.harness import in_fresh_process, median_of, ratios, watched, wri
 
 EPS, MIN_SAMPLES = 0.6, 4
 STAGES = ("k-NN", "after k-NN", "total")
-VARIANTS = ("compiled", "numpy", "gpu", "fastreid", "fastreid-gpu")
+APPROXIMATE = ("ivf", "hnsw")
+VARIANTS = ("compiled", "numpy", "gpu", "fastreid", "fastreid-gpu", *APPROXIMATE)
 ENVIRONMENT = {"numpy": {"FASTREID_UDA_COMPILED": "0"}}
 
 
@@ -49,7 +53,7 @@ class Stopwatch:
         return result
 
 
-def label_ours(features: np.ndarray, k1: int, k2: int, backend: str) -> tuple[np.ndarray, float]:
+def label_ours(features: np.ndarray, k1: int, k2: int, variant: str) -> tuple[np.ndarray, float]:
     """Labels (N,) by our stage, and the seconds of its neighbour search."""
     from fastreid_uda.labeling import jaccard, pairwise
     from fastreid_uda.labeling.clustering import DBSCAN
@@ -57,7 +61,10 @@ def label_ours(features: np.ndarray, k1: int, k2: int, backend: str) -> tuple[np
 
     with mock.patch.object(jaccard, "nearest_neighbors", Stopwatch(jaccard.nearest_neighbors)) as w:
         limit = EPS + pairwise.ROUNDING  # as the pipeline does where eps is set
-        distances = Jaccard(k1, k2, backend=backend).measure(features, limit=limit)
+        options: dict[str, Any] = {"backend": "torch" if variant == "gpu" else "numpy"}
+        if variant in APPROXIMATE:
+            options = {"approximate": variant, "force_approximate": True}
+        distances = Jaccard(k1, k2, **options).measure(features, limit=limit)
     return DBSCAN(MIN_SAMPLES).cluster(features, distances, EPS, 0), w.seconds
 
 
@@ -106,11 +113,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         if args.measure.startswith("fastreid"):
             option = 2 if args.measure.endswith("gpu") else 3
             return label_fastreid(x, args.k1, args.k2, args.threads, option)
-        return label_ours(x, args.k1, args.k2, "torch" if args.measure == "gpu" else "numpy")
+        return label_ours(x, args.k1, args.k2, args.measure)
 
     run(features[:200])  # imports and first calls do not count
     (labels, search), figures = watched(lambda: run(features))
     labels = np.asarray(labels, dtype=np.int64)
+    if args.save:
+        np.save(args.save, labels)
     from sklearn.metrics import adjusted_rand_score
 
     kept = labels >= 0
@@ -120,6 +129,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "total": figures["seconds"],
         "cpu": figures["cpu_seconds"],
         "extra_mb": figures["extra_mb"],
+        "peak_mb": figures["peak_mb"],
         "labels": hashlib.sha256(labels.tobytes()).hexdigest()[:12],
         "clusters": int(labels.max()) + 1,
         "kept": float(kept.mean()),
@@ -137,10 +147,13 @@ def better_threads(args: argparse.Namespace) -> int:
     return min(seconds, key=lambda threads: seconds[threads])
 
 
-def arguments(args: argparse.Namespace, variant: str, images: int, threads: int) -> list[object]:
+def arguments(
+    args: argparse.Namespace, variant: str, images: int, threads: int, save: str = ""
+) -> list[object]:
     """The command line of one measurement."""
     return ["--measure", variant, "--images", images, "--dim", args.dim, "--threads", threads,
-            "--k1", args.k1, "--k2", args.k2, "--cameras", args.cameras]  # fmt: skip
+            "--k1", args.k1, "--k2", args.k2, "--cameras", args.cameras,
+            "--save", save]  # fmt: skip
 
 
 def compare(args: argparse.Namespace, images: int, threads: int) -> dict[str, Any]:
@@ -148,20 +161,25 @@ def compare(args: argparse.Namespace, images: int, threads: int) -> dict[str, An
     dense = images <= args.dense_up_to
     variants = [name for name in args.variants if dense or not name.startswith("fastreid")]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
-    for _ in range(args.rounds):
-        for name in variants:
-            command = arguments(args, name, images, threads)
-            runs[name].append(in_fresh_process(__file__, command, ENVIRONMENT.get(name)))
+    with TemporaryDirectory() as folder:
+        files = {name: f"{folder}/{name}.npy" for name in variants}
+        for _ in range(args.rounds):
+            for name in variants:
+                command = arguments(args, name, images, threads, files[name])
+                runs[name].append(in_fresh_process(__file__, command, ENVIRONMENT.get(name)))
+        labels = {name: np.load(file) for name, file in files.items()}
     rows = [
         [name, *(median_of(found, key) for key in (*STAGES, "cpu", "extra_mb")),
-         found[0]["clusters"], 100 * found[0]["kept"], found[0]["ari"]]
+         found[0]["peak_mb"], found[0]["clusters"], 100 * found[0]["kept"], found[0]["ari"]]
         for name, found in runs.items()
     ]  # fmt: skip
-    headers = ["", *(f"{stage} s" for stage in STAGES), "CPU s", "extra MB", "clusters", "kept %",
-               "ARI"]  # fmt: skip
+    headers = ["", *(f"{stage} s" for stage in STAGES), "CPU s", "extra MB", "MB in all",
+               "clusters", "kept %", "ARI"]  # fmt: skip
     print(f"{images} x {args.dim}, k1 {args.k1}, k2 {args.k2}, eps {EPS}, medians of {args.rounds}")
     print(
-        tabulate(rows, headers, floatfmt=("", ".2f", ".2f", ".2f", ".1f", ".0f", "", ".0f", ".3f"))
+        tabulate(
+            rows, headers, floatfmt=("", ".2f", ".2f", ".2f", ".1f", ".0f", ".0f", "", ".0f", ".3f")
+        )
     )
     for theirs in (name for name in variants if name.startswith("fastreid")):
         for name in (name for name in variants if not name.startswith("fastreid")):
@@ -170,9 +188,23 @@ def compare(args: argparse.Namespace, images: int, threads: int) -> dict[str, An
                 print(f"{theirs} / {name}, {stage}: {found}")
             memory = median_of(runs[theirs], "extra_mb") / median_of(runs[name], "extra_mb")
             print(f"{theirs} / {name}, extra memory: {memory:.1f}")
-    same = len({run["labels"] for found in runs.values() for run in found}) == 1
-    print(f"labels of all runs are equal: {'yes' if same else 'NO'}\n", flush=True)
-    return {"images": images, "dim": args.dim, "same_labels": same, "runs": runs}
+    exact = [name for name in variants if name not in APPROXIMATE]
+    same = len({run["labels"] for name in exact for run in runs[name]}) == 1
+    if len(exact) > 1:
+        print(f"labels of all exact runs are equal: {'yes' if same else 'NO'}")
+    agreement = {name: _agreement(labels[name], labels[exact[0]])
+                 for name in variants if name in APPROXIMATE and exact}  # fmt: skip
+    for name, index in agreement.items():
+        print(f"{name} and exact labels, adjusted Rand index: {index:.4f}")
+    print(flush=True)
+    return {"images": images, "dim": args.dim, "same_labels": same, "agreement": agreement,
+            "runs": runs}  # fmt: skip
+
+
+def _agreement(labels: np.ndarray, others: np.ndarray) -> float:
+    from sklearn.metrics import adjusted_rand_score
+
+    return float(adjusted_rand_score(others, labels))
 
 
 def draw(sizes: list[dict[str, Any]], path: str) -> None:
@@ -221,6 +253,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--json", metavar="FILE", help="write all figures")
     add("--plot", metavar="FILE", help="draw time and memory against the number of images")
     add("--threads", type=int, default=1, help=argparse.SUPPRESS)
+    add("--save", default="", help=argparse.SUPPRESS)
     add("--measure", choices=VARIANTS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.quick:

@@ -31,8 +31,10 @@ def test_person_features__are_repeatable_unit_rows():
 def test_label_stage__same_labels_and_all_figures(tmp_path):
     report, plot = tmp_path / "figures.json", tmp_path / "plot.png"
     output = run("label_stage.py", "--images", 300, "--dim", 64, "--rounds", 1,
+                 "--variants", "compiled", "numpy", "fastreid", "ivf",
                  "--json", report, "--plot", plot)  # fmt: skip
-    assert "labels of all runs are equal: yes" in output
+    assert "ivf and exact labels, adjusted Rand index: " in output
+    assert "labels of all exact runs are equal: yes" in output
     content = json.loads(report.read_text())
     assert content["machine"]["cores"] and "label_stage.py" in content["command"]
     (size,) = content["sizes"]
