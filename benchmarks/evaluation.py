@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +29,14 @@ import numpy as np
 from tabulate import tabulate
 
 from benchmarks.data import person_features
-from benchmarks.harness import in_fresh_process, median_of, ratios, watched, write_json
+from benchmarks.harness import (
+    in_fresh_process,
+    median_of,
+    num_cores,
+    ratios,
+    watched,
+    write_json,
+)
 
 OURS = ("compiled", "numpy")
 VARIANTS = (*OURS, "python", "cython")
@@ -187,7 +193,7 @@ def build_cython(folder: str) -> str:
 
 def better_threads() -> int:
     """The number of torch threads with which fast-reid's distances are taken faster."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    cores = num_cores()
     case = Case(200, 8000, 2048, 6, ("python",))
     seconds = {n: measured(case, "python", n, "")["distances"] for n in sorted({1, cores})}
     return min(seconds, key=lambda n: seconds[n])

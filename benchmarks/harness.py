@@ -61,11 +61,16 @@ def ratios(slow: Sequence[Mapping[str, float]], fast: Sequence[Mapping[str, floa
     return [a[name] / b[name] for a, b in zip(slow, fast, strict=True)]
 
 
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine() -> dict[str, Any]:
     """What figures depend on: processor, cores, memory, load, GPU, versions."""
     facts: dict[str, Any] = {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cores": num_cores(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),

@@ -3,11 +3,11 @@
 Ours: exact nearest neighbours, sparse k-reciprocal Jaccard distances and DBSCAN on their graph,
 with the compiled kernels and without. fast-reid's: compute_jaccard_distance(search_option=3), its
 way on a CPU, and scikit-learn's DBSCAN on the dense matrix, with torch on the number of threads
-that suits it best (tried first on 2,000 images). With a GPU the neighbour searches of both on it
-are measured too (fast-reid's needs faiss-gpu). The variants ivf and hnsw, which have to be asked
-for, search neighbours approximately; their agreement is the adjusted Rand index of their labels and
-the exact ones, outliers being one label. Each measurement is a fresh process; memory is the
-peak above imports and features. Features are synthetic, see `data.py`.
+that suits it best (tried first on 2,000 images) and faiss on all cores. With a GPU the neighbour
+searches of both on it are measured too (fast-reid's needs faiss-gpu). The variants ivf and hnsw,
+which have to be asked for, search neighbours approximately; their agreement is the adjusted Rand
+index of their labels and the exact ones, outliers being one label. Each measurement is a fresh
+process; memory is the peak above imports and features. Features are synthetic, see `data.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +29,14 @@ import numpy as np
 from tabulate import tabulate
 
 from benchmarks.data import person_features
-from benchmarks.harness import in_fresh_process, median_of, ratios, watched, write_json
+from benchmarks.harness import (
+    in_fresh_process,
+    median_of,
+    num_cores,
+    ratios,
+    watched,
+    write_json,
+)
 
 EPS, MIN_SAMPLES = 0.6, 4
 STAGES = ("k-NN", "after k-NN", "total")
@@ -80,23 +86,33 @@ def label_fastreid(
         threads: of torch.
         option: fast-reid's `search_option`: 3 for the CPU, 2 for the GPU.
     """
+    import faiss
     import torch
     from sklearn.cluster import DBSCAN
 
     import fastreid_uda  # noqa: F401  mends fast-reid before it is imported
     from fastreid.utils import compute_dist  # isort: skip
 
-    torch.set_num_threads(threads)
     name = {2: "index_init_gpu", 3: "index_init_cpu"}[option]
     make_index = getattr(compute_dist, name)
     search = []
 
     def timed_index(*args: Any) -> Any:
         index = make_index(*args)
-        index.search = Stopwatch(index.search)
+        index.search = Stopwatch(with_all_cores(index.search))
         search.append(index.search)
         return index
 
+    def with_all_cores(search: Callable[..., Any]) -> Callable[..., Any]:
+        def searched(*args: Any) -> Any:
+            faiss.omp_set_num_threads(num_cores())
+            result = search(*args)
+            torch.set_num_threads(threads)
+            return result
+
+        return searched
+
+    torch.set_num_threads(threads)
     with mock.patch.object(compute_dist, name, timed_index):
         tensor = torch.from_numpy(features)
         distances = compute_dist.compute_jaccard_distance(tensor, k1, k2, search_option=option)
@@ -139,7 +155,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def better_threads(args: argparse.Namespace) -> int:
     """The number of torch threads with which fast-reid's code is faster, on 2,000 images."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    cores = num_cores()
     seconds = {
         threads: in_fresh_process(__file__, arguments(args, "fastreid", 2000, threads))["total"]
         for threads in sorted({1, cores})
