@@ -43,7 +43,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Beside fast-reid's own code, about an hour: make bench SIZES="4000 12936". Figures go to logs/bench.
+# Beside fast-reid's own code, well over an hour: make bench SIZES="4000 12936". Figures go to logs/bench.
 SIZES ?= 4000 12936 32621
 BENCH := $(BIN)/python benchmarks
 

@@ -35,7 +35,8 @@ def available() -> bool:
 def _numba_works() -> bool:
     try:
         from numba.core import event
-    except ImportError as error:  # not installed, or not made for this NumPy or Python
+    # Not installed, not made for this NumPy or Python, or its library does not load (OSError).
+    except Exception as error:
         _logger.info("Without compiled kernels (%s); the NumPy code is slower.", error)
         return False
 
@@ -73,9 +74,21 @@ def kernel_with_free_sums(function: F) -> F:
 def _compile(function: F, fastmath: frozenset[str]) -> F:
     import numba
 
-    options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
-    compiled: Any = numba.njit(fastmath=set(fastmath), **options)(function)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
+    try:
+        compiled: Any = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder can be written
+        _warn_without_cache()
+        compiled = numba.njit(**options)(function)
     return compiled  # type: ignore[no-any-return]
+
+
+@cache
+def _warn_without_cache() -> None:
+    _logger.warning(
+        "Compiled kernels cannot be kept, because no folder for them can be written: every start "
+        "compiles them again, for some seconds. Set NUMBA_CACHE_DIR to a folder."
+    )
 
 
 def num_threads() -> int:

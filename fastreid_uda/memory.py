@@ -98,10 +98,10 @@ def require_memory(task: str, needed: int, advice: str) -> None:
     free = free_memory()
     if free is not None and needed > free:
         raise UserError(
-            f"{task} needs about {_in_words(needed)} of memory, but only {_in_words(free)} are "
-            f"free; {advice}."
+            f"{task} needs about {_in_words(needed)} of memory, but only {_in_words(free)} of it "
+            f"is free; {advice}."
         )
-    left = "" if free is None else f"; {_in_words(free)} are free"
+    left = "" if free is None else f"; {_in_words(free)} of it is free"
     much = needed >= min(_WORTH_A_LINE, (free or needed) / 4)
     level = logging.INFO if much else logging.DEBUG
     _logger.log(level, "%s needs about %s of memory%s.", task, _in_words(needed), left)

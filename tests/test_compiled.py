@@ -61,6 +61,29 @@ assert Jaccard(3, 2).measure(features).within(0.5).nnz == 12
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@pytest.mark.parametrize("error", ["OSError", "RuntimeError", "ImportError"])
+def test_available__with_a_numba_that_does_not_load(tmp_path, error):
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba" / "__init__.py").write_text(f"raise {error}('libLLVM.so')\n")
+    code = "from fastreid_uda import compiled; print(compiled.available())"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    assert done.stdout.strip() == "False"
+
+
+def test_kernels__work_where_they_cannot_be_kept():
+    pytest.importorskip("numba")
+    code = (  # Numba finds no place for the code of a function that is in no file
+        "from fastreid_uda import compiled\n"
+        "def doubled(x): return 2 * x\n"
+        "print(compiled.kernel(doubled)(21.0), compiled.kernel(doubled)(4.0))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "42.0 8.0", done.stderr
+    assert done.stderr.count("Set NUMBA_CACHE_DIR to a folder.") == 1
+
+
 def test_kernels__are_compiled_once_and_kept(tmp_path):
     pytest.importorskip("numba")
     (tmp_path / "adding.py").write_text(

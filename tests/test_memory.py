@@ -66,8 +66,8 @@ def test_require_memory__refuses_in_one_sentence(system):
     with pytest.raises(UserError) as error:
         require_memory("Sorting 7 images", 12_340_000_000, "lower UDA.A or set UDA.B to c")
     assert str(error.value) == (
-        "Sorting 7 images needs about 12.3 GB of memory, but only 8.0 GB are free; lower UDA.A or "
-        "set UDA.B to c."
+        "Sorting 7 images needs about 12.3 GB of memory, but only 8.0 GB of it is free; "
+        "lower UDA.A or set UDA.B to c."
     )
 
 
@@ -75,7 +75,7 @@ def test_require_memory__announces_what_is_worth_it(system, caplog):
     caplog.set_level("INFO")
     require_memory("Sorting", 50_000_000, "sort less")
     require_memory("Counting", 1_500_000_000, "count less")
-    assert caplog.messages == ["Counting needs about 1.5 GB of memory; 8.0 GB are free."]
+    assert caplog.messages == ["Counting needs about 1.5 GB of memory; 8.0 GB of it is free."]
     system("proc/meminfo", "MemAvailable: 100000 kB\n")  # little is much where little is free
     require_memory("Sorting", 50_000_000, "sort less")
-    assert caplog.messages[1:] == ["Sorting needs about 50 MB of memory; 102 MB are free."]
+    assert caplog.messages[1:] == ["Sorting needs about 50 MB of memory; 102 MB of it is free."]

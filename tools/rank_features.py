@@ -73,4 +73,4 @@ if __name__ == "__main__":
     try:
         print(json.dumps(score(*read_pair(options.query, options.gallery), options)))
     except UserError as error:
-        sys.exit(print(error, file=sys.stderr) or 2)
+        sys.exit(print(f"error: {error}", file=sys.stderr) or 2)

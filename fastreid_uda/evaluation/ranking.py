@@ -115,7 +115,7 @@ def evaluate_ranking(
         queries.require_rows(len(query_features))
         gallery.require_rows(len(gallery_features))
         distances = feature_distances(query_features, gallery_features, metric)
-        needed = memory_needed(len(queries), len(gallery), query_features.shape[1])
+        needed = memory_needed(len(queries), len(gallery), query_features.shape[1], block_rows)
         require_memory(
             f"Ranking {len(gallery):,} gallery images for {len(queries):,} queries", needed,
             "use fewer of them, or a smaller block_rows",
@@ -156,9 +156,11 @@ def rows_of_block(num_gallery: int) -> int:
     return min(_MOST_BLOCK_ROWS, max(1, _BLOCK_BYTES // (4 * num_gallery)))
 
 
-def memory_needed(num_query: int, num_gallery: int, dimension: int) -> int:
+def memory_needed(
+    num_query: int, num_gallery: int, dimension: int, block_rows: int | None = None
+) -> int:
     """Bytes that `evaluate_ranking` takes above (Q, D) and (G, D) float32 features: an estimate."""
-    rows = min(num_query, rows_of_block(num_gallery))
+    rows = min(num_query, block_rows or rows_of_block(num_gallery))
     block = rows * num_gallery * 4
     scaled = rows * dimension * 4  # the queries of the block over their norms
     labels = 64 * num_gallery + 80 * num_query  # codes, order and bounds, while they are found

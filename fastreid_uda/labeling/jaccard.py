@@ -20,6 +20,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from .. import compiled
+from ..memory import require_memory
 from . import jaccard_scipy
 from .neighbors import nearest_neighbors
 from .row_distances import pair_distances, read_only
@@ -28,6 +29,7 @@ _BLOCKS = 256  # of rows, in which a step is done
 _BLOCK_ROWS = 256  # at least
 _BATCH_ROWS = 1 << 14  # at least; the results of a batch are held beside the whole
 _BATCHES = 16
+_SAMPLED_ROWS = 64
 _SOFTMAX_ROWS = 1 << 16
 _DISTANCES_AT_A_TIME = 1 << 18
 
@@ -81,8 +83,9 @@ def k_reciprocal_jaccard(
 def memory_needed(num_images: int, k1: int, k2: int) -> int:
     """Bytes that the steps after the neighbour search take at most, an estimate.
 
-    How many pairs are below 1 depends on the features: seen were up to 0.43 k1^2 for each image,
-    0.09 k1^2 with k2 = 1.
+    The distances are counted as if eps were known. Where all below 1 are wanted, their number
+    depends on the features (seen were 0.4 k1^2 to 14 k1^2 for each image); it is looked at as soon
+    as there are weights, see `jaccard_distances`.
     """
     k1 = min(k1, num_images)
     pairs = min(k1 * k1 // (6 if k2 == 1 else 2), num_images)
@@ -234,6 +237,9 @@ def jaccard_distances(
     Returns:
         (rows, N) float32 in [0, 1), sorted indices, zeros stored where the distance is 0, among
         them the whole diagonal, also of rows without weights; bitwise symmetric.
+
+    Raises:
+        UserError: all distances below 1 are wanted and take more memory than is free.
     """
     if not weights.data.all():
         weights = weights.copy()
@@ -244,6 +250,8 @@ def jaccard_distances(
     # In float64 the weights of identical images add up to 1, once it is rounded.
     like = np.empty(0, dtype=np.float32 if exact else np.float64)
     num_rows = weights.shape[0] if rows is None else rows
+    if limit >= 1:
+        _require_memory_for_all(weights, num_rows)
     if compiled.available():
         from .kernels import jaccard as kernels
 
@@ -268,6 +276,22 @@ def jaccard_distances(
 
     compiled.over_rows(to_distances, shared.nnz, _DISTANCES_AT_A_TIME)
     return shared
+
+
+def _require_memory_for_all(weights: csr_matrix, num_rows: int) -> None:
+    """Announce, or refuse, the distances below 1 of leading rows, counted in a sample of them."""
+    sample = np.unique(np.linspace(0, num_rows - 1, _SAMPLED_ROWS).astype(np.int64))
+    ones = csr_matrix(
+        (np.ones(weights.nnz, dtype=np.int8), weights.indices, weights.indptr), weights.shape
+    )
+    counts = np.diff((ones[sample].astype(np.int32) @ ones.T.tocsr()).indptr)
+    # A distance and a number, half as much again while they are collected; SciPy adds the mirror.
+    needed = (12 if compiled.available() else 24) * num_rows * float(counts.mean())
+    require_memory(
+        f"Storing all Jaccard distances below 1 of {num_rows:,} images", int(needed),
+        "set UDA.CLUSTER.EPS, so that only pairs within it are stored, or lower "
+        "UDA.DISTANCE.JACCARD.K1",
+    )  # fmt: skip
 
 
 def _distance_of(shared: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import compiled
 from ..errors import UserError
+from ..progress import Progress
 from .row_distances import (
     ROUNDING_OF_FLOAT32,
     identical_rows,
@@ -309,6 +310,7 @@ def _by_float64_products(
     k = min(indices.shape[1], len(among))
     dimension = features.shape[1]
     relative = (2 * dimension + 16) * 2.0**-53
+    progress = Progress(f"Neighbours in float64 of {len(rows):,} images", len(rows))
     for part in slices(len(rows), max(1, _CELLS_AT_A_TIME // len(among))):
         own = rows[part]
         first = features[own].astype(np.float64)
@@ -334,6 +336,7 @@ def _by_float64_products(
         best = order[begin + np.arange(k)]
         indices[own, :k] = numbers[best]
         squared[own, :k] = values[best]
+        progress.add(len(own))
 
 
 def _equal_rows(

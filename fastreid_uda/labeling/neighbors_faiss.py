@@ -12,6 +12,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from ..progress import Progress
 from .row_distances import bounds_hold, distance_bounds, slices
 
 _SEED = 1234
@@ -43,6 +44,7 @@ class Search:
         index = self._index(self._features if every else self._features[among], width)
         lists = np.full((len(rows), self.width), -1, dtype=np.int32)
         complete = np.ones(len(rows), dtype=bool)
+        progress = Progress(f"Nearest neighbours of {len(rows):,} images", len(rows))
         for part in slices(len(rows), _BLOCK_ROWS):
             own = rows[part]
             squared, places = index.search(np.ascontiguousarray(self._features[own]), width)
@@ -50,6 +52,7 @@ class Search:
             lists[part, :width] = found
             if not self._approximate:
                 complete[part] = self._complete(own, among, squared, found)
+            progress.add(len(own))
         return lists, complete
 
     def _complete(

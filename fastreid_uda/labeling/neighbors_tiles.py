@@ -24,6 +24,7 @@ from .row_distances import distance_bounds, slices
 _TILE_ROWS = 1024
 _LEAST_TILE_ROWS = 256
 _ROWS_PER_TASK = 1024
+_ONE_SEARCH = Lock()  # BLAS has one number of threads for the whole process
 _LARGEST_LENGTH = 1e37  # of squared lengths; sums of four of them are finite in float32
 
 
@@ -193,7 +194,7 @@ def _search(
     if threads == 1 or blas is None or not len(blas):
         work()
         return
-    with blas.limit(limits=1), ThreadPoolExecutor(threads) as executor:
+    with _ONE_SEARCH, blas.limit(limits=1), ThreadPoolExecutor(threads) as executor:
         for done in [executor.submit(work) for _ in range(threads)]:
             done.result()
 

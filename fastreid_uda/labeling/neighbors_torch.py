@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from ..progress import Progress
 from .row_distances import bounds_hold, distance_bounds, slices
 
 _BLOCK_ROWS = 1024
@@ -59,10 +60,12 @@ class Search:
         columns = torch.from_numpy(among).to(self._device)
         lists = np.full((len(rows), self.width), -1, dtype=np.int32)
         complete = np.zeros(len(rows), dtype=bool)
+        progress = Progress(f"Nearest neighbours of {len(rows):,} images", len(rows))
         with _exact_products():
             for part in slices(len(rows), _BLOCK_ROWS):
                 own = torch.from_numpy(rows[part]).to(self._device)
                 lists[part], complete[part] = self._search(own, columns)
+                progress.add(len(own))
         if self._exact is not None and not complete.all():
             again = np.flatnonzero(~complete)
             _logger.info("bfloat16 leaves %d of %d rows to float32.", len(again), len(rows))

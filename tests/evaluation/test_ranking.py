@@ -355,3 +355,7 @@ def test_evaluate_ranking__error_in_given_distances():
     for block, message in ((np.zeros((40, 3)), "shape"), (np.full((40, 150), np.nan), "NaN")):
         with pytest.raises(UserError, match=message):
             evaluate_ranking(*people, distances=lambda start, stop, block=block: block)
+
+
+def test_memory_needed__is_less_for_smaller_blocks():
+    assert memory_needed(500, 20_000, 64, block_rows=1) < memory_needed(500, 20_000, 64) / 2

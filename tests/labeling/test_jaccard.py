@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 
-from fastreid_uda import compiled
+from fastreid_uda import compiled, memory
 from fastreid_uda.errors import UserError
 from fastreid_uda.labeling import jaccard, jaccard_scipy
 from fastreid_uda.labeling.camera_normalization import normalize_rows
@@ -362,3 +362,16 @@ def test_jaccard_distances__toy():
 def test_jaccard_distances__row_without_weights():
     weights = csr_matrix(np.array([[1, 0], [0, 0]], dtype=np.float32))
     assert dense(jaccard_distances(weights)).tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("switch", ["1", "0"])
+def test_k_reciprocal_jaccard__of_all_pairs_is_refused_where_they_do_not_fit(monkeypatch, switch):
+    monkeypatch.setenv(compiled.SWITCH, switch)
+    features = normalize_rows(np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32))
+    pairs = k_reciprocal_jaccard(features, 20, 6).nnz
+    monkeypatch.setattr(memory, "free_memory", lambda: 10 * pairs)
+    with pytest.raises(UserError, match="below 1 of 400 images needs .* set UDA.CLUSTER.EPS"):
+        k_reciprocal_jaccard(features, 20, 6)
+    k_reciprocal_jaccard(features, 20, 6, limit=0.5)  # only those within it are stored
+    monkeypatch.setattr(memory, "free_memory", lambda: 40 * pairs)
+    assert k_reciprocal_jaccard(features, 20, 6).nnz == pairs

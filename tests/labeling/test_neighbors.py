@@ -1,12 +1,14 @@
 import logging
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from threadpoolctl import threadpool_info
 
 from fastreid_uda import compiled, progress
 from fastreid_uda.errors import UserError
@@ -345,3 +347,14 @@ def test_nearest_neighbors__of_many_images_say_how_far_they_are(monkeypatch, cap
     nearest_neighbors(unit_rows(300, 4), 3, backend="numpy")
     said = [message for message in caplog.messages if "Nearest neighbours of 300 images" in message]
     assert said and all(" % after " in message for message in said)
+
+
+def test_nearest_neighbors__side_by_side_leave_the_threads_of_blas_as_they_were(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    features = unit_rows(1500, 64)
+    before = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda _: nearest_neighbors(features, 5)[0], range(6)))
+    assert all((lists == found[0]).all() for lists in found)
+    now = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert now[: len(before)] == before
