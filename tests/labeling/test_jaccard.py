@@ -200,7 +200,8 @@ def test_jaccard_distances__a_distance_equal_to_the_limit_is_stored():
     weights = csr_matrix(np.array([[0.5, 0.5], [0, 0.5]], dtype=np.float32))
     # s = 0.5, and 2/3 is above float32(2/3) or not: both numbers mean the same float32.
     assert jaccard_distances(weights, 2 / 3).nnz == 4
-    assert jaccard_distances(weights, float(np.nextafter(np.float32(2 / 3), np.float32(0)))).nnz == 2
+    below = np.nextafter(np.float32(2 / 3), np.float32(0))
+    assert jaccard_distances(weights, float(below)).nnz == 2
     with pytest.raises(ValueError, match="limit is -0.1"):
         jaccard_distances(weights, -0.1)
 
