@@ -30,17 +30,18 @@ from tabulate import tabulate
 
 from benchmarks.data import person_features
 from benchmarks.harness import (
+    WITHOUT_KERNELS,
     in_fresh_process,
     median_of,
-    num_cores,
     ratios,
     watched,
     write_json,
 )
+from fastreid_uda.compiled import num_cores
 
 OURS = ("compiled", "numpy")
 VARIANTS = (*OURS, "python", "cython")
-ENVIRONMENT = {"numpy": {"FASTREID_UDA_COMPILED": "0"}}
+ENVIRONMENT = {"numpy": WITHOUT_KERNELS}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fastreid_uda.compiled import SWITCH, num_cores
 from fastreid_uda.memory import peak_rss_mb
+
+WITHOUT_KERNELS = {SWITCH: "0"}
+"""The environment of a process in which NumPy does what kernels would."""
 
 T = TypeVar("T")
 
@@ -59,11 +63,6 @@ def ratios(slow: Sequence[Mapping[str, float]], fast: Sequence[Mapping[str, floa
            ) -> list[float]:  # fmt: skip
     """One figure of a run over that of the run beside it, for each pair."""
     return [a[name] / b[name] for a, b in zip(slow, fast, strict=True)]
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:

@@ -30,19 +30,20 @@ from tabulate import tabulate
 
 from benchmarks.data import person_features
 from benchmarks.harness import (
+    WITHOUT_KERNELS,
     in_fresh_process,
     median_of,
-    num_cores,
     ratios,
     watched,
     write_json,
 )
+from fastreid_uda.compiled import num_cores
 
 EPS, MIN_SAMPLES = 0.6, 4
 STAGES = ("k-NN", "after k-NN", "total")
 APPROXIMATE = ("ivf", "hnsw")
 VARIANTS = ("compiled", "numpy", "gpu", "fastreid", "fastreid-gpu", *APPROXIMATE)
-ENVIRONMENT = {"numpy": {"FASTREID_UDA_COMPILED": "0"}}
+ENVIRONMENT = {"numpy": WITHOUT_KERNELS}
 
 
 class Stopwatch:

@@ -22,10 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from data import person_features
-from harness import in_fresh_process, median_of, ratios, watched, write_json
+from harness import WITHOUT_KERNELS, in_fresh_process, median_of, ratios, watched, write_json
 from tabulate import tabulate
 
-from fastreid_uda.compiled import SWITCH
 from fastreid_uda.labeling.neighbors import nearest_neighbors
 
 CAMERAS = 6
@@ -52,7 +51,7 @@ def by_faiss(features: np.ndarray, k: int, threads: int | None = None) -> np.nda
 # variant: the search, whether it does half of the products, environment
 VARIANTS: dict[str, tuple[Callable[..., np.ndarray], bool, dict[str, str]]] = {
     "ours": (partial(by_ours, backend="numpy"), True, {}),
-    "ours-plain": (partial(by_ours, backend="numpy"), True, {SWITCH: "0"}),
+    "ours-plain": (partial(by_ours, backend="numpy"), True, WITHOUT_KERNELS),
     "ours-torch": (partial(by_ours, backend="torch"), False, {}),
     "ours-bfloat16": (partial(by_ours, backend="torch", precision="bfloat16"), False, {}),
     "ours-faiss": (partial(by_ours, backend="faiss"), False, {}),

@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
+import numpy as np
+
 SWITCH = "FASTREID_UDA_COMPILED"
 """Environment variable; 0 switches the kernels off."""
 
@@ -91,14 +93,29 @@ def _warn_without_cache() -> None:
     )
 
 
-def num_threads() -> int:
-    """Threads for kernels: OMP_NUM_THREADS if it is set, else one per core of this process."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
+def read_only(array: np.ndarray, dtype: type | None = None) -> np.ndarray:
+    """The array, contiguous and not writable: kernels tell writable arrays from others by type.
+
+    Args:
+        array: of any shape; it stays writable itself.
+        dtype: to convert it to; None: as it is.
+    """
+    view = np.ascontiguousarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def num_threads() -> int:
+    """Threads for kernels: OMP_NUM_THREADS if it is set, else one per core of this process."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else num_cores()
 
 
 def over_rows(task: Callable[[int, int], T], num_rows: int, block_rows: int) -> list[T]:

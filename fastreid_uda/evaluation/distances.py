@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import compiled
+from ..compiled import read_only
 from ..errors import UserError
 
 DistanceBlocks = Callable[[int, int], np.ndarray]
@@ -110,13 +111,6 @@ def _squared_euclidean(query: np.ndarray, gallery: np.ndarray) -> DistanceBlocks
         return block
 
     return block_of
-
-
-def read_only(array: np.ndarray) -> np.ndarray:
-    """The array, contiguous and not writable: kernels tell writable arrays from others by type."""
-    view = np.ascontiguousarray(array).view()
-    view.flags.writeable = False
-    return view
 
 
 def row_norms(features: np.ndarray) -> np.ndarray:

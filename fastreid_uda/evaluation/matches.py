@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import compiled
+from ..compiled import read_only
 from ..errors import UserError
-from .distances import read_only
 
 _ROWS_PER_TASK = 16
 _FEW_MATCHES = 1024  # up to which counting for every match is faster than searching for every image

@@ -24,9 +24,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import compiled
+from ..compiled import read_only
 from ..errors import UserError
 from ..memory import require_memory
-from .distances import DistanceBlocks, feature_distances, read_only
+from .distances import DistanceBlocks, feature_distances
 from .matches import Labels, Matches
 
 BUFFERS = 32 << 20

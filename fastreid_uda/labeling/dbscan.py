@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from .. import compiled
-from .row_distances import read_only
+from ..compiled import read_only
 from .types import OUTLIER
 
 

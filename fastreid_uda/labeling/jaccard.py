@@ -20,10 +20,11 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from .. import compiled
+from ..compiled import read_only
 from ..memory import require_memory
 from . import jaccard_scipy
 from .neighbors import nearest_neighbors
-from .row_distances import pair_distances, read_only
+from .row_distances import pair_distances
 
 _BLOCKS = 256  # of rows, in which a step is done
 _BLOCK_ROWS = 256  # at least

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from .. import compiled
+from ..compiled import read_only
 from ..errors import UserError
 from ..progress import Progress
 from .row_distances import (
     ROUNDING_OF_FLOAT32,
     identical_rows,
     pair_distances,
-    read_only,
     slices,
     squared_lengths,
 )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import compiled
+from ..compiled import read_only
 
 _LANES = 64  # as in kernels.top_k, and a power of 2
 _PAIRS_PER_TASK = 1 << 13
@@ -166,10 +167,3 @@ def slices(length: int, size: int) -> Iterator[slice]:
     """Consecutive slices of at most `size` that cover `range(length)`."""
     for start in range(0, length, size):
         yield slice(start, min(start + size, length))
-
-
-def read_only(array: np.ndarray, dtype: type) -> np.ndarray:
-    """The array, contiguous and not writable; kernels tell writable arrays from others by type."""
-    view = np.ascontiguousarray(array, dtype=dtype).view()
-    view.flags.writeable = False
-    return view
