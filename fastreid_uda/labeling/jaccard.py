@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 
 from .. import compiled
 from ..compiled import read_only
@@ -251,12 +251,12 @@ def jaccard_distances(
     # In float64 the weights of identical images add up to 1, once it is rounded.
     like = np.empty(0, dtype=np.float32 if exact else np.float64)
     num_rows = weights.shape[0] if rows is None else rows
+    inverted = weights.tocsc()
     if limit >= 1:
-        _require_memory_for_all(weights, num_rows)
+        _require_memory_for_all(weights, inverted, num_rows)
     if compiled.available():
         from .kernels import jaccard as kernels
 
-        inverted = weights.tocsc()
         arrays = [
             read_only(array, dtype)
             for matrix in (weights, inverted)
@@ -270,7 +270,7 @@ def jaccard_distances(
         shared = _by_rows(kernels.shared_weights, shape, np.float32, *arrays, *numbers)
         del inverted, arrays
     else:
-        shared = jaccard_scipy.shared_weights(weights, least, own_share, like, rows)
+        shared = jaccard_scipy.shared_weights(weights, inverted, least, own_share, like, rows)
 
     def to_distances(start: int, stop: int) -> None:
         shared.data[start:stop] = distance_of(shared.data[start:stop])
@@ -279,13 +279,11 @@ def jaccard_distances(
     return shared
 
 
-def _require_memory_for_all(weights: csr_matrix, num_rows: int) -> None:
+def _require_memory_for_all(weights: csr_matrix, inverted: csc_matrix, num_rows: int) -> None:
     """Announce, or refuse, the distances below 1 of leading rows, counted in a sample of them."""
-    sample = np.unique(np.linspace(0, num_rows - 1, _SAMPLED_ROWS).astype(np.int64))
-    ones = csr_matrix(
-        (np.ones(weights.nnz, dtype=np.int8), weights.indices, weights.indptr), weights.shape
-    )
-    counts = np.diff((ones[sample].astype(np.int32) @ ones.T.tocsr()).indptr)
+    sample = np.unique(np.linspace(0, max(num_rows - 1, 0), _SAMPLED_ROWS).astype(np.int64))
+    met = [inverted[:, weights.indices[slice(*weights.indptr[row : row + 2])]] for row in sample]
+    counts = np.array([len(np.unique(rows.indices)) for rows in met])
     # A distance and a number, half as much again while they are collected; SciPy adds the mirror.
     needed = (12 if compiled.available() else 24) * num_rows * float(counts.mean())
     require_memory(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csc_matrix, csr_matrix, vstack
 
 from .row_distances import slices
 
@@ -71,6 +71,7 @@ def average_weights(weights: csr_matrix, neighbors: np.ndarray) -> csr_matrix:
 
 def shared_weights(
     weights: csr_matrix,
+    inverted: csc_matrix,
     least: np.float32,
     own_share: np.float32,
     like: np.ndarray,
@@ -80,6 +81,7 @@ def shared_weights(
 
     Args:
         weights: (N, N) float32 above 0, V, sorted indices.
+        inverted: the same by columns, the inverted lists.
         least: above 0.
         own_share: what is stored for j = i; 0: s_ii, or next to nothing where it is 0.
         like: of the type in which the sums are made, in the order of m.
@@ -89,8 +91,11 @@ def shared_weights(
         (rows, N) float32 above 0, sorted indices.
     """
     num_rows = weights.shape[0] if rows is None else rows
-    blocks = _shared_weight_blocks(weights, least, own_share, like, num_rows, upper=rows is None)
-    parts = list(blocks)
+    parts = list(
+        _shared_weight_blocks(
+            weights, inverted, least, own_share, like, num_rows, upper=rows is None
+        )
+    )
     counts = np.concatenate([[0], *(part[0] for part in parts)])
     columns = np.concatenate([np.empty(0, np.int32), *(part[1] for part in parts)])
     shares = np.concatenate([np.empty(0, np.float32), *(part[2] for part in parts)])
@@ -104,6 +109,7 @@ def shared_weights(
 
 def _shared_weight_blocks(
     weights: csr_matrix,
+    inverted: csc_matrix,
     least: np.float32,
     own_share: np.float32,
     like: np.ndarray,
@@ -116,7 +122,6 @@ def _shared_weight_blocks(
     Every column m lists the rows that have a weight there (the inverted list). An entry (i, m)
     meets the rows of that list, or those from i on; each meeting adds min(V_im, V_jm) to s_ij.
     """
-    inverted = weights.tocsc()
     begin = inverted.indptr[weights.indices].astype(np.int64)  # of the list that an entry meets
     if upper:
         entry = csr_matrix((np.arange(weights.nnz), weights.indices, weights.indptr), weights.shape)
