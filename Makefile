@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: venv demo table test test-fast check format bench bench-quick clean
+.PHONY: venv demo table test test-fast soak check format bench bench-quick clean
 
 venv: $(READY)
 
@@ -28,11 +28,18 @@ demo: $(READY)
 table: $(READY)
 	$(BIN)/python benchmarks/synthetic_table.py
 
+# A file stays on one worker, because its tests share runs; the files with whole runs come first.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(PYTEST)
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
+
+# Kills small adaptations at 20 random moments, resumes them, compares them bit for bit: a few minutes.
+soak: $(READY)
+	$(BIN)/python -m tests.soak --kills 20 --seed 0
 
 check: $(READY)
 	$(BIN)/ruff check .

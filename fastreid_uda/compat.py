@@ -386,35 +386,22 @@ def distributed_worker(
     dist_url: str,
     args: tuple,
 ) -> None:
-    """One process of fast-reid's `launch`: NCCL with a GPU each, or gloo without CUDA.
+    """One process of fast-reid's `launch`.
 
     The children of `launch` find their first function by its module; since that is this one, they
     import `fastreid_uda` and with it the mends.
     """
-    import torch
-    from fastreid.utils import comm
+    from .distributed import run_process
 
-    cuda = torch.cuda.is_available()
-    if cuda:
-        gpus = torch.cuda.device_count()
-        if num_gpus_per_machine > gpus:
-            raise UserError(f"--num-gpus is {num_gpus_per_machine}, but this machine has {gpus}.")
-        # Before the first collective call, which otherwise takes GPU 0 on every rank.
-        torch.cuda.set_device(local_rank)
-    torch.distributed.init_process_group(
-        backend="nccl" if cuda else "gloo",
-        init_method=dist_url,
-        world_size=world_size,
+    run_process(
+        main_func,
+        args,
+        url=dist_url,
         rank=machine_rank * num_gpus_per_machine + local_rank,
+        world_size=world_size,
+        local_rank=local_rank,
+        local_size=num_gpus_per_machine,
     )
-    comm.synchronize()
-    for first in range(0, world_size, num_gpus_per_machine):
-        # Every rank takes part in making every group, and keeps that of its own machine.
-        group = torch.distributed.new_group(list(range(first, first + num_gpus_per_machine)))
-        if first == machine_rank * num_gpus_per_machine:
-            comm._LOCAL_PROCESS_GROUP = group
-    main_func(*args)
-    torch.distributed.destroy_process_group()
 
 
 def optimizer_that_trains(module: types.ModuleType) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from typing import Any
 
-import yaml
 from fastreid.config import get_cfg
 
-from .config import add_uda_config, check_config
+from .config import add_uda_config
+from .config_checks import check_config
+from .config_values import merge_mapping, merge_pair
 from .errors import UserError
-
-BASE_KEY = "_BASE_"
-EPS_KEY = "UDA.CLUSTER.EPS"
-"""A number, a word or None: yacs would only accept the kind of value that it has already."""
+from .yaml_files import base_chain, read_with_bases
 
 
 def load_config(config_file: str, overrides: list[Any] | None = None) -> Any:
@@ -73,15 +70,8 @@ def source_config(cfg: Any, stage: str, student: int = 0) -> Any:
 
 def merge_file(cfg: Any, path: str) -> None:
     """Merge a YAML and its bases into a config, with errors that name file and key."""
-    if not path:
-        return
-    for file in base_chain(path):
-        if not os.path.isfile(file):
-            raise UserError(f"The config file {file} does not exist; check its name and _BASE_.")
-    try:
-        cfg.merge_from_file(path)
-    except (KeyError, ValueError, AssertionError, yaml.YAMLError, AttributeError) as error:
-        raise _explain(error, cfg, path) from error
+    if path:
+        merge_mapping(cfg, read_with_bases(path), path)
 
 
 def merge_list(cfg: Any, overrides: list[Any], place: str) -> None:
@@ -92,37 +82,7 @@ def merge_list(cfg: Any, overrides: list[Any], place: str) -> None:
             "KEY VALUE KEY VALUE ..."
         )
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
-        if key == EPS_KEY:
-            cfg.UDA.CLUSTER.EPS = None
-        try:
-            cfg.merge_from_list([str(key), value])
-        except (KeyError, ValueError, AssertionError, AttributeError) as error:
-            raise _explain(error, cfg, place, str(key)) from error
-
-
-def base_chain(path: str) -> list[str]:
-    """A config file and its bases, nearest first.
-
-    Raises:
-        UserError: a file is no YAML mapping, or the bases form a loop.
-    """
-    chain: list[str] = []
-    while path:
-        if os.path.abspath(path) in map(os.path.abspath, chain):
-            raise UserError(f"The config file {path} is its own {BASE_KEY}: {' -> '.join(chain)}.")
-        chain.append(path)
-        if not os.path.isfile(path):
-            break
-        try:
-            with open(path, encoding="utf-8") as file:
-                content = yaml.safe_load(file) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is no YAML file ({' '.join(str(error).split())}).") from error
-        if not isinstance(content, dict):
-            raise UserError(f"{path} is no YAML mapping of config keys.")
-        base = os.path.expanduser(content.get(BASE_KEY, ""))
-        path = os.path.join(os.path.dirname(path), base) if base else ""
-    return chain
+        merge_pair(cfg, str(key), value, place)
 
 
 def find_recipe(name: str, config_file: str) -> str:
@@ -142,22 +102,3 @@ def find_recipe(name: str, config_file: str) -> str:
     raise UserError(
         f"UDA.SOURCE.CONFIG is {name!r}, but there is no such file in {', '.join(folders)}."
     )
-
-
-def _explain(error: Exception, cfg: Any, place: str, key: str = "") -> UserError:
-    """A sentence for what yacs says about a key or a value."""
-    text = " ".join(str(error.args[0] if error.args else error).split())
-    if "Non-existent" in text or isinstance(error, (KeyError, AttributeError)) or not text:
-        unknown = text.rsplit(": ", 1)[-1].strip("'\"") if "Non-existent" in text else key
-        close = difflib.get_close_matches(unknown, list(all_keys(cfg)), n=1, cutoff=0.5)
-        advice = f"; did you mean {close[0]}?" if close else "; see docs/config.md."
-        return UserError(f"{place} sets the key {unknown}, which does not exist{advice}")
-    return UserError(f"{place} sets {key or 'a key'} to a value that is not accepted: {text}")
-
-
-def all_keys(cfg: Any, prefix: str = "") -> list[str]:
-    """The full names of all keys of a config."""
-    keys: list[str] = []
-    for name, value in cfg.items():
-        keys += all_keys(value, f"{prefix}{name}.") if hasattr(value, "items") else [prefix + name]
-    return keys

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
+
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(ValueError):
@@ -13,7 +16,7 @@ class UserError(ValueError):
 
 
 def sentence(error: BaseException) -> str | None:
-    """The sentence of a `UserError`, also of one that another process has passed on.
+    """The sentence of a `UserError` or of a full disk, also of one passed on by another process.
 
     torch re-raises the exception of a loader's worker or of a spawned process with that process's
     traceback as its message; the last line of it is "fastreid_uda...<class>: <sentence>".
@@ -25,4 +28,9 @@ def sentence(error: BaseException) -> str | None:
     passed_on = re.match(r"fastreid_uda[\w.]*\.(UserError|LabelingCollapse): (.+)", last)
     if passed_on:
         return passed_on[2]
+    if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
+        return (
+            f"{error.filename or 'A file'} cannot be written ({error.strerror}); free some space, "
+            "and continue a run with --resume."
+        )
     return last if isinstance(error, UserError) else None

@@ -20,10 +20,16 @@ def read_npz(path: str | Path, names: Iterable[str] | None = None) -> dict[str, 
     Raises:
         UserError: one sentence that names the file, and the array if one is to blame.
     """
+    if not str(path):
+        raise UserError("The name of a feature or label file is empty; give a file.")
+    if Path(path).is_dir():
+        raise UserError(f"{path}: a folder; give a file written by numpy.savez.")
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; give a file written by numpy.savez.")
     try:
         archive = np.load(path, allow_pickle=False)
+    except PermissionError as error:
+        raise UserError(f"{path}: no permission to read it; change its mode.") from error
     except Exception as error:  # whatever zipfile, zlib and numpy raise on a broken file
         raise UserError(f"{path}: not an .npz file; write it with numpy.savez.") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -37,8 +43,15 @@ def _read_array(archive: np.lib.npyio.NpzFile, path: str | Path, name: str) -> n
     if name not in archive.files:
         held = ", ".join(map(repr, archive.files)) or "nothing"
         raise UserError(f"{path}: the array '{name}' is missing (there is {held}); add it.")
+    if not name.isprintable():
+        raise UserError(f"{path}: the array {name!r} has an unprintable name; rename it.")
     try:
         values = archive[name]
+    except MemoryError as error:
+        raise UserError(
+            f"{path}: the array '{name}' does not fit into the memory, or its header is damaged; "
+            "save it again, or fewer rows."
+        ) from error
     except Exception as error:  # a damaged member, or an object array, which needs pickle
         raise UserError(
             f"{path}: the array '{name}' is damaged or holds Python objects; save it again as a "

@@ -1,20 +1,16 @@
 """Small features, images and runs for the tests."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from fastreid_uda.labeling.types import FeatureSet
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[1]
+TRAIN_NET = ROOT / "tools/train_net.py"
 
 
 def make_features(num_identities=12, images=8, cameras=3, dim=32, noise=0.25, seed=0):
@@ -65,45 +61,18 @@ TINY = [
 ]  # fmt: skip
 
 
-def train_net(config, *overrides, data=None, timeout=300, check=True):
-    """Run tools/train_net.py; the finished process with its output as text."""
-    environment = os.environ | {"FASTREID_DATASETS": str(data or "datasets")}
-    tool = str(ROOT / "tools/train_net.py")
-    process = subprocess.run(
-        [sys.executable, tool, "--config-file", str(config), *overrides],
-        capture_output=True, text=True, timeout=timeout, env=environment, cwd=ROOT,
-    )  # fmt: skip
+def train_net(config, *overrides, data=None, timeout=300, check=True, fresh=False):
+    """Run tools/train_net.py; the finished process with its output as text.
+
+    `fresh` starts a new interpreter, as a shell does; it takes the seconds of all imports.
+    """
+    command = [TRAIN_NET, "--config-file", config, *overrides]
+    variables = {"FASTREID_DATASETS": str(data or "datasets")}
+    run = processes.run_fresh if fresh else processes.run
+    process = run(command, timeout, **variables)
     if check and process.returncode:
         raise AssertionError(f"exit {process.returncode}\n{process.stdout}\n{process.stderr}")
     return process
-
-
-def train_and_kill(config, moment, *overrides, data, timeout=240):
-    """Run tools/train_net.py and kill it (SIGKILL) as soon as `moment()` is true."""
-    command = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", str(config)]
-    process = subprocess.Popen(
-        [*command, *overrides],
-        env=os.environ | {"FASTREID_DATASETS": str(data)}, cwd=ROOT,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + timeout
-    while not moment() and time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
-def assert_same_run(ours, theirs, rounds):
-    """The networks and the labels of all rounds of two output folders are equal, bit for bit."""
-    paths = [folder / "model_final.pth" for folder in (ours, theirs)]
-    networks = [torch.load(path, weights_only=True)["model"] for path in paths]
-    assert networks[0].keys() == networks[1].keys()
-    assert [k for k, v in networks[1].items() if not torch.equal(networks[0][k], v)] == []
-    for n in range(rounds):
-        first, second = (np.load(f / f"labels/round_{n:03d}.npz") for f in (ours, theirs))
-        assert first.files == second.files
-        assert all(np.array_equal(first[k], second[k], equal_nan=True) for k in second.files)
 
 
 def read_summary(output_dir):

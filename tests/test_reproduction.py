@@ -8,8 +8,9 @@ from functools import cache
 import pytest
 
 import fastreid_uda.plugin  # noqa: F401
-from fastreid_uda.config_loading import base_chain, load_config
+from fastreid_uda.config_loading import load_config
 from fastreid_uda.engine.run_state import flat_config
+from fastreid_uda.yaml_files import base_chain
 from tests.helpers import ROOT
 
 CONFIGS = ROOT / "configs"

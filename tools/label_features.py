@@ -15,6 +15,7 @@ import numpy as np
 from fastreid_uda.errors import UserError
 from fastreid_uda.files import atomic_write
 from fastreid_uda.memory import peak_rss_mb
+from fastreid_uda.output_files import check_output
 from fastreid_uda.progress import show_on_stderr
 
 
@@ -40,6 +41,7 @@ def label(args: argparse.Namespace) -> dict:
     from fastreid_uda.labeling.label_files import labeling_to_arrays, read_feature_set
     from fastreid_uda.labeling.quality import describe_labeling
 
+    check_output("--out", args.out, args.features)
     cfg = load_config(args.config_file, args.opts)
     features, identities = read_feature_set(args.features)
     if not 0 <= args.round < max(1, cfg.UDA.ROUNDS):

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 
 from fastreid_uda.errors import UserError
 from fastreid_uda.files import atomic_write
+from fastreid_uda.labeling.label_files import read_uncertainty
 from fastreid_uda.labeling.uncertainty_scores import right_and_wrong, score_uncertainty
-from fastreid_uda.npz import read_npz
+from fastreid_uda.output_files import check_output
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -28,21 +29,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--identities", metavar="FILE.npz", help="the array identities, if LABELS.npz has none")
     add("--out", required=True, metavar="FIGURE.png", help="the figure to write; also .pdf, .svg")
     return parser.parse_args(arguments)
-
-
-def read(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Uncertainty, cluster and identity of each image."""
-    arrays = read_npz(args.labels)
-    if args.identities:
-        arrays |= read_npz(args.identities, ["identities"])
-    clusters = next((name for name in arrays if name.startswith("clusters/")), "clusters/global")
-    for name in ("uncertainty", clusters, "identities"):
-        if name not in arrays:
-            advice = "give --identities" if name == "identities" else "P2LR and INCLR write it"
-            raise UserError(f"{args.labels}: '{name}' is missing; {advice}.")
-        if arrays[name].shape != arrays["uncertainty"].shape[:1]:
-            raise UserError(f"'{name}' and 'uncertainty' differ in length; take one image list.")
-    return arrays["uncertainty"], arrays[clusters], arrays["identities"]
 
 
 def draw(right: np.ndarray, wrong: np.ndarray, path: str) -> None:
@@ -67,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     """The exit code."""
     args = parse_arguments(arguments)
     try:
-        three = read(args)
+        check_output("--out", args.out, args.labels, args.identities)
+        three = read_uncertainty(args.labels, args.identities)
         draw(*right_and_wrong(*three), args.out)
         print(json.dumps(score_uncertainty(*three)))
     except UserError as error:

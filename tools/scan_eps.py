@@ -15,6 +15,7 @@ from tqdm import tqdm
 from fastreid_uda.errors import UserError
 from fastreid_uda.evaluation.eps_figure import draw_scans
 from fastreid_uda.labeling.eps_report import as_csv, as_json, as_text, pair_f1_of_scans
+from fastreid_uda.output_files import check_output
 from fastreid_uda.progress import show_on_stderr
 
 
@@ -47,6 +48,8 @@ def scan(args: argparse.Namespace) -> tuple[dict, dict]:
     from fastreid_uda.config_loading import load_config
     from fastreid_uda.labeling.label_files import read_feature_set, write_feature_set
 
+    check_output("--out", args.out, args.features)
+    check_output("--save-features", args.save_features, args.features)
     rule = ["UDA.CLUSTER.EPS", "None", "UDA.CLUSTER.EPS_RULE", "Scan", "UDA.REFINERS", "()"]
     if args.run:
         import fastreid_uda.plugin  # noqa: F401  registers data sets and networks

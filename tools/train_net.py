@@ -31,19 +31,10 @@ def main(args):
 
 def run():
     """Parse the command line and start the processes."""
-    from fastreid.engine import launch
-
     from fastreid_uda.engine.defaults import default_argument_parser
+    from fastreid_uda.engine.launch import start
 
-    args = default_argument_parser().parse_args()
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    start(main, default_argument_parser().parse_args())
 
 
 if __name__ == "__main__":

@@ -26,12 +26,23 @@ def datasets_root() -> str:
     return os.getenv("FASTREID_DATASETS", "datasets")
 
 
+_read: dict[tuple, Any] = {}
+
+
+def forget_datasets() -> None:
+    """Read every list anew from now on: called where a run begins, which reads each list once."""
+    _read.clear()
+
+
 def load_dataset(name: str, cfg: Any, combineall: bool = False) -> Any:
     """A data set of fast-reid's registry, with its lists `train`, `query` and `gallery`.
 
+    The lists are kept until `forget_datasets`: a file that comes or goes during a run changes none
+    of its positions.
+
     Args:
         name: in the registry.
-        cfg: `DATASETS`.
+        cfg: `DATASETS.FOLDER`.
         combineall: add the test images to the training images (a source, never a target).
 
     Raises:
@@ -41,6 +52,13 @@ def load_dataset(name: str, cfg: Any, combineall: bool = False) -> Any:
         known = ", ".join(sorted(DATASET_REGISTRY._obj_map))
         raise UserError(f"Data set {name!r} is not registered; the known names are: {known}.")
     cls = DATASET_REGISTRY.get(name)
+    key = (cls, os.path.abspath(datasets_root()), str(cfg.DATASETS.FOLDER), combineall)
+    if key not in _read:
+        _read[key] = _read_dataset(name, cls, cfg, combineall)
+    return _read[key]
+
+
+def _read_dataset(name: str, cls: Any, cfg: Any, combineall: bool) -> Any:
     try:
         if hasattr(cls, "from_config"):
             dataset = cls.from_config(cfg)
@@ -50,7 +68,14 @@ def load_dataset(name: str, cfg: Any, combineall: bool = False) -> Any:
         _ = dataset.train, dataset.query, dataset.gallery
     except UserError:
         raise
-    except (RuntimeError, AssertionError, OSError, AttributeError) as error:
+    except (
+        RuntimeError,
+        AssertionError,
+        OSError,
+        AttributeError,
+        ValueError,
+        LookupError,
+    ) as error:
         root = os.path.abspath(datasets_root())
         raise UserError(
             f"Data set {name} cannot be read ({_one_line(error)}); put its files into {root} in "

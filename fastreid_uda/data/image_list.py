@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -49,6 +50,12 @@ def make_image_list(items: Sequence[tuple[str, Hashable, Hashable]], name: str) 
     Args:
         items: (path, identity, camera) of each image; None for an unknown identity or camera.
         name: of the data set, for messages.
+
+    A path that is listed more than once stays so: every entry is an image with a row, a label and
+    a camera of its own, in the order of the list.
+
+    Raises:
+        UserError: there are no images, or some have a camera and others none.
     """
     if not items:
         raise UserError(f"Data set {name} has no training images; check its folder.")
@@ -56,9 +63,30 @@ def make_image_list(items: Sequence[tuple[str, Hashable, Hashable]], name: str) 
     paths = tuple(item[0] for item in items)
     repeated = len(paths) - len(set(paths))
     if repeated:
-        logger.warning("Data set %s lists %d image(s) more than once.", name, repeated)
+        twice = next(path for path, after in pairwise(paths) if path == after)
+        logger.warning(
+            "Data set %s lists %d image(s) more than once, e.g. %s; each entry counts as an image "
+            "of its own.", name, repeated, twice,
+        )  # fmt: skip
+    _check_cameras(items, name)
     identities, cameras = (_number([item[i] for item in items]) for i in (1, 2))
+    if identities is None and any(item[1] is not None for item in items):
+        known = sum(item[1] is not None for item in items)
+        logger.warning(
+            "Data set %s: %d of %d images have an identity; none of them is used.",
+            name, known, len(items),
+        )  # fmt: skip
     return ImageList(paths, camera_ids=cameras, identities=identities)
+
+
+def _check_cameras(items: list[tuple[str, Hashable, Hashable]], name: str) -> None:
+    """Refuse cameras for a part of the images, which would be as good as none."""
+    without = [path for path, _, camera in items if camera is None]
+    if 0 < len(without) < len(items):
+        raise UserError(
+            f"Data set {name}: {len(without)} of {len(items)} images have no camera, e.g. "
+            f"{without[0]}; give every image a camera, or none."
+        )
 
 
 def _number(values: list[Hashable]) -> np.ndarray | None:

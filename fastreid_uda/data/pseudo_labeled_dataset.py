@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from fastreid.data.data_utils import read_image
 from torch.utils.data import Dataset
 
-from ..errors import UserError
 from ..labeling.types import OUTLIER, PseudoLabels, kept_in_all, weights_in_all
+from .image_files import load_image
 from .image_list import ImageList
 
 
@@ -126,21 +125,6 @@ class ImageDataset(Dataset):
             "camids": int(camera),
             "img_paths": path,
         }
-
-
-def load_image(path: str) -> Any:
-    """A PIL RGB image.
-
-    Raises:
-        UserError: the file is missing, damaged or no image.
-    """
-    try:
-        return read_image(path, format="RGB")
-    except Exception as error:
-        raise UserError(
-            f"{path} cannot be read as an image ({type(error).__name__}: {error}); replace or "
-            "remove the file."
-        ) from error
 
 
 @contextmanager

@@ -15,14 +15,17 @@ from fastreid.solver import lr_scheduler
 
 from ..config import build_labeler
 from ..config_loading import source_config
-from ..data.build import load_dataset, load_test_set, load_training_images
+from ..data.pseudo_labeled_dataset import seeded
 from ..data.samplers.batch_samplers import SAMPLERS
 from ..errors import UserError
 from ..evaluation.distances import METRICS
 from ..labeling.refiners.base import STUDENT
+from ..labeling.types import RESERVED
+from ..modeling.build import build_network
 from ..modeling.heads.pseudo_label_head import check_head, heads_that_give
 from ..modeling.losses import LOSSES, ClassMemory
 from ..modeling.meta_arch.uda_baseline import build_losses, losses_of, uses_classifier
+from .data_checks import check_datasets
 from .learning_rate import EPOCH_SCHEDULE
 
 SCHEDULES = (EPOCH_SCHEDULE, "MultiStepLR", "CosineAnnealingLR")
@@ -40,6 +43,8 @@ def check_run(cfg: Any, eval_only: bool) -> None:
         stage_cfg = cfg if stage == "adapt" else source_config(cfg, stage)
         _check_names(stage_cfg)
         _check_losses(stage_cfg, stage)
+        if stage_cfg.MODEL.BACKBONE != cfg.MODEL.BACKBONE:
+            _check_network(stage_cfg)
     if "adapt" in cfg.UDA.STAGES and not eval_only:
         _check_labeler(cfg)
     if cfg.TEST.PRECISE_BN.ENABLED:
@@ -57,11 +62,13 @@ def check_run(cfg: Any, eval_only: bool) -> None:
         )
     if eval_only and not cfg.DATASETS.TESTS:
         raise UserError("DATASETS.TESTS is empty, but --eval-only needs a test set.")
-    _check_datasets(cfg, eval_only)
+    _check_network(cfg)
+    check_datasets(cfg, eval_only)
 
 
 def _check_names(cfg: Any) -> None:
-    optimizers = [name for name in dir(torch.optim) if name[0].isupper()]
+    unusable = ("Optimizer", "LBFGS", "SparseAdam")  # no steps, closures, sparse gradients
+    optimizers = [name for name in dir(torch.optim) if name[0].isupper() and name not in unusable]
     for key, values, known in (
         ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY._obj_map),
         ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY._obj_map),
@@ -79,13 +86,39 @@ def _check_names(cfg: Any) -> None:
         ("DATASETS.TESTS", cfg.DATASETS.TESTS, DATASET_REGISTRY._obj_map),
     ):  # fmt: skip
         _check_known(key, [values] if isinstance(values, str) else values, known)
-    try:
-        torch.device(cfg.MODEL.DEVICE)
-    except RuntimeError as error:
+    _check_device(cfg.MODEL.DEVICE)
+
+
+def _check_device(name: str) -> None:
+    """The GPU is there; what may stand in the key has been checked with the config."""
+    device, gpus = torch.device(name), torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= gpus:
         raise UserError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, which torch does not know; set it to cuda or "
-            "cpu."
-        ) from error
+            f"MODEL.DEVICE is {name!r}, but this machine has {gpus} GPU(s), numbered from 0; "
+            "choose one of them, or cpu."
+        )
+
+
+def _check_network(cfg: Any) -> None:
+    """The network can be built, and MODEL.BACKBONE.FEAT_DIM is what its backbone gives."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.DEVICE = False, "cpu"
+    cfg.UDA.MEAN_TEACHER.ENABLED = False
+    with seeded(0):  # the run's random numbers stay what they are
+        backbone: Any = build_network(cfg).backbone
+    try:  # shapes alone, without values: no time and no memory
+        with torch.no_grad():
+            size = tuple(cfg.INPUT.SIZE_TEST)
+            map_ = backbone.to("meta").eval()(torch.zeros(1, 3, *size, device="meta"))
+    except Exception:  # a backbone that looks at values; the run will tell
+        return
+    if map_.shape[1] != cfg.MODEL.BACKBONE.FEAT_DIM:
+        raise UserError(
+            f"MODEL.BACKBONE.FEAT_DIM is {cfg.MODEL.BACKBONE.FEAT_DIM}, but "
+            f"{cfg.MODEL.BACKBONE.NAME} {cfg.MODEL.BACKBONE.DEPTH} gives {map_.shape[1]} channels; "
+            f"set it to {map_.shape[1]}."
+        )
 
 
 def _check_views(cfg: Any) -> None:
@@ -94,6 +127,11 @@ def _check_views(cfg: Any) -> None:
     if not cfg.TEST.VIEWS:
         raise UserError("TEST.VIEWS is empty, but a test needs a view, e.g. \"('global',)\".")
     _check_known("TEST.VIEWS", cfg.TEST.VIEWS, view_names(cfg))
+    for name in RESERVED.intersection(view_names(cfg)):
+        raise UserError(
+            f"MODEL.HEADS.PARTS.NAMES has '{name}', which means something else in files and "
+            "reports; choose another name."
+        )
 
 
 def _check_labeler(cfg: Any) -> None:
@@ -159,22 +197,3 @@ def _check_known(key: str, values: Iterable[str], known: Iterable[str]) -> None:
         if value not in known:
             names = ", ".join(sorted(known))
             raise UserError(f"{key} is {value!r}, but the known names are: {names}.")
-
-
-def _check_datasets(cfg: Any, eval_only: bool) -> None:
-    stages = () if eval_only else cfg.UDA.STAGES
-    names: list[str] = []
-    if "source" in stages and not cfg.MODEL.WEIGHTS:
-        names += cfg.DATASETS.NAMES
-        if source_config(cfg, "source").UDA.SOURCE.TARGET_BN:
-            names += cfg.UDA.TARGET
-    if "adapt" in stages:
-        images = load_training_images(cfg.UDA.TARGET, cfg)
-        build_labeler(cfg).check_cameras(images.camera_ids)
-    elif "supervised" in stages:
-        names += cfg.UDA.TARGET
-    for name in cfg.DATASETS.TESTS:
-        load_test_set(name, cfg)
-    for name in dict.fromkeys(names):
-        if name not in cfg.DATASETS.TESTS:
-            load_dataset(name, cfg)

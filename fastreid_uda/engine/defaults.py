@@ -15,8 +15,10 @@ from fastreid.utils.collect_env import collect_env_info
 from fastreid.utils.logger import setup_logger
 
 from ..config_loading import load_config
+from ..distributed import require_same, require_shared_folder
 from ..errors import UserError
 from ..files import atomic_write
+from .full_disk import end_run_if_log_fails
 from .seeding import use_deterministic_kernels
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ QUIET = ("fastreid.engine", "fastreid.evaluation", "fastreid.utils.checkpoint", 
 def default_argument_parser() -> argparse.ArgumentParser:
     """fast-reid's own arguments."""
     parser = fastreid_argument_parser()
+    parser.set_defaults(dist_url="auto")  # a free port: runs beside each other do not collide
     parser.description = (
         "Adapt a person re-ID network from a labelled source domain to an unlabelled target."
     )
@@ -61,10 +64,13 @@ def set_up_run(cfg: Any, args: argparse.Namespace) -> None:
             if getattr(handler, "stream", None) in (sys.stdout, sys.__stdout__):
                 handler.setLevel(logging.INFO)
                 handler.addFilter(_for_the_terminal)
+    end_run_if_log_fails(cfg.OUTPUT_DIR)
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CUDA runtime"
     logger.debug("Environment:\n%s", collect_env_info())
     logger.debug("Command line: %s", args)
     logger.debug("Config:\n%s", cfg)
+    require_same("The config", cfg.dump().encode(), "start all with the same files and options")
+    require_shared_folder("OUTPUT_DIR", cfg.OUTPUT_DIR)
     if comm.is_main_process():
         with atomic_write(os.path.join(cfg.OUTPUT_DIR, "config.yaml")) as file:
             file.write(cfg.dump().encode())

@@ -1,20 +1,19 @@
-"""Ends epochs and rounds: evaluation, the record of the round, checkpoints."""
+"""Ends epochs and rounds: evaluation and the record of the round."""
 
 from __future__ import annotations
 
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils import comm
 
-from .checkpointing import BEST, FINAL, LAST
+from .checkpointing import BEST
 from .summary import best_teacher
 
 
 class RoundHook(HookBase):
-    """Evaluates, records and saves, in this order.
+    """Evaluates and records, in this order.
 
     `TEST.EVAL_PERIOD` counts epochs, as in fast-reid (0: never). The last epoch of a run, and of a
-    round of several epochs, is always evaluated, unless the period is 0. A checkpoint is written
-    every `SOLVER.CHECKPOINT_PERIOD` epochs and at the end of every round.
+    round of several epochs, is always evaluated, unless the period is 0.
     """
 
     def after_epoch(self) -> None:
@@ -31,16 +30,6 @@ class RoundHook(HookBase):
                 trainer.storage.put_scalars(**scores, smoothing_hint=False)
         if round_ends:
             self._record(scores)
-        if round_ends or (trainer.epoch + 1) % trainer.cfg.SOLVER.CHECKPOINT_PERIOD == 0:
-            trainer.save(LAST)
-        comm.synchronize()
-
-    def after_train(self) -> None:
-        """Save the network as the result of the stage, if the stage came to its end."""
-        trainer = self.trainer
-        if trainer.records and (trainer.stop_reason or len(trainer.records) == trainer.num_rounds):
-            trainer.save(FINAL)
-            comm.synchronize()  # the other processes read it next
 
     def _record(self, scores: dict[str, float]) -> None:
         """Add the finished round to the trainer's records."""

@@ -15,8 +15,9 @@ from ..data.build import build_extraction_loader, load_training_images
 from ..errors import UserError
 from ..labeling.types import FeatureSet
 from ..modeling.build import build_network
-from .checkpointing import FINAL, LAST, load_weights
+from .checkpointing import FINAL, LAST, PREVIOUS, first_readable
 from .feature_extraction import extract_features
+from .weights import load_weights
 
 CONFIG = "config.yaml"
 
@@ -60,15 +61,14 @@ def extract_run_features(
     cfg = load_run_config(output_dir, overrides)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
-    paths = [os.path.join(output_dir, name) for name in (LAST, FINAL)]
-    saved = [path for path in paths if os.path.isfile(path)]
-    if not saved:
+    saved = first_readable([os.path.join(output_dir, name) for name in (LAST, PREVIOUS, FINAL)])
+    if saved is None:
         raise UserError(
             f"{output_dir} holds neither {LAST} nor {FINAL}; wait until the run has saved one, or "
             "give another folder."
         )
     images = load_training_images(cfg.UDA.TARGET, cfg)
     network = build_network(cfg)
-    load_weights(network, saved[:1])
+    load_weights(network, [saved])
     loader = build_extraction_loader(images, cfg)
     return extract_features(network, loader, images, build_labeler(cfg).extras), images.identities

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +12,15 @@ from fastreid.utils import comm
 from ..config import build_labeler, method_name
 from ..config_loading import source_config
 from ..data.build import load_training_images
-from ..errors import UserError
-from .checkpointing import BEST, FINAL, LAST, load_checkpoint, load_weights
+from .checkpointing import FINAL
+from .full_disk import named_full_disk
 from .label_hooks import PseudoLabelHook, TrueLabelHook
+from .output_folder import clean_up, is_trained, set_earlier_run_aside
+from .run_warnings import RunWarnings, kept_warnings, warnings_list
 from .summary import RunSummary, results_table, rounds_table
 from .target_statistics_hook import TargetStatisticsHook
 from .trainer import UDATrainer
+from .weights import load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ def run_stages(cfg: Any, resume: bool) -> dict[str, Any]:
     Returns:
         What OUTPUT_DIR/summary.json holds.
     """
+    clean_up(cfg.OUTPUT_DIR)
     summary = RunSummary(
         os.path.join(cfg.OUTPUT_DIR, "summary.json"),
         {
@@ -52,7 +55,21 @@ def run_stages(cfg: Any, resume: bool) -> dict[str, Any]:
         summary.content.pop("stopped", None)  # found anew
     elif "adapt" in cfg.UDA.STAGES:
         # Before the source stage: a run killed there must not find an older adaptation to resume.
-        _set_earlier_run_aside(cfg.OUTPUT_DIR, resume)
+        set_earlier_run_aside(cfg.OUTPUT_DIR, resume)
+    kept = kept_warnings(summary.content.get("warnings"))
+    with named_full_disk(cfg.OUTPUT_DIR), kept as warnings:
+        _run_each(cfg, summary, warnings, resume)
+    table = results_table(summary.content)
+    if table:
+        logger.info("Scores in per cent on %s:\n%s", "+".join(cfg.DATASETS.TESTS), table)
+    if warnings.entries:
+        _update(summary, warnings=warnings.entries)
+        logger.info("Warnings of this run:\n%s", warnings_list(warnings.entries))
+    return summary.content
+
+
+def _run_each(cfg: Any, summary: RunSummary, warnings: RunWarnings, resume: bool) -> None:
+    """The stages in their order."""
     weights = network_files(cfg)
     for stage in cfg.UDA.STAGES:
         if stage == "source" and not cfg.MODEL.WEIGHTS:
@@ -61,17 +78,13 @@ def run_stages(cfg: Any, resume: bool) -> dict[str, Any]:
                 for student in range(cfg.UDA.MEAN_TEACHER.STUDENTS)
             ]
         elif stage == "adapt":
-            _adapt(_start_from(cfg, weights), summary, resume)
+            _adapt(_start_from(cfg, weights), summary, warnings, resume)
         elif stage == "supervised":
             recipe = source_config(cfg, stage)
             final = _train_supervised(recipe, stage, resume)
             _update(summary, supervised=_scores_of(recipe, [final]))
     if "adapt" not in cfg.UDA.STAGES and weights:
         _update(summary, direct_transfer=_scores_of(cfg, weights))
-    table = results_table(summary.content)
-    if table:
-        logger.info("Scores in per cent on %s:\n%s", "+".join(cfg.DATASETS.TESTS), table)
-    return summary.content
 
 
 def _train_supervised(cfg: Any, stage: str, resume: bool) -> str:
@@ -79,22 +92,9 @@ def _train_supervised(cfg: Any, stage: str, resume: bool) -> str:
     final = os.path.join(cfg.OUTPUT_DIR, FINAL)
     combineall = stage == "source" and cfg.DATASETS.COMBINEALL
     images = load_training_images(cfg.DATASETS.NAMES, cfg, combineall)
-    if os.path.isfile(final):
-        logger.info("Stage %s: using %s, which exists.", stage, final)
-        state = load_checkpoint(final)
-        if state.get("images") != images.digest:
-            raise UserError(
-                f"{final} was trained on other images than those of {'+'.join(cfg.DATASETS.NAMES)} "
-                "now; remove it, or change OUTPUT_DIR."
-            )
-        seed = state.get("seed")
-        if seed != cfg.UDA.SEED:
-            logger.warning(
-                "%s was trained with UDA.SEED %s, not %s; remove it, or change OUTPUT_DIR, to "
-                "train it anew.", final, seed, cfg.UDA.SEED,
-            )  # fmt: skip
+    if is_trained(cfg, images.digest, stage, resume):
         return final
-    _set_earlier_run_aside(cfg.OUTPUT_DIR, resume)
+    set_earlier_run_aside(cfg.OUTPUT_DIR, resume)
     hooks = []
     if stage == "source" and cfg.UDA.SOURCE.TARGET_BN:
         hooks = [TargetStatisticsHook(load_training_images(cfg.UDA.TARGET, cfg), cfg)]
@@ -105,13 +105,13 @@ def _train_supervised(cfg: Any, stage: str, resume: bool) -> str:
     return final
 
 
-def _adapt(cfg: Any, summary: RunSummary, resume: bool) -> None:
+def _adapt(cfg: Any, summary: RunSummary, warnings: RunWarnings, resume: bool) -> None:
     """All rounds of adaptation."""
     images = load_training_images(cfg.UDA.TARGET, cfg)
 
     def on_round_end(records: list[dict[str, Any]]) -> None:
         if comm.is_main_process():
-            summary.set_rounds(records)
+            summary.set_rounds(records, warnings=warnings.entries)
 
     trainer = UDATrainer(
         cfg,
@@ -129,6 +129,7 @@ def _adapt(cfg: Any, summary: RunSummary, resume: bool) -> None:
         direct_transfer = UDATrainer.evaluate(cfg, trainer.model)
         trainer.memory["direct_transfer"] = direct_transfer
         _update(summary, direct_transfer=direct_transfer)
+    warnings.follow(trainer)
     trainer.train()
     on_round_end(trainer.records)
     if trainer.stop_reason:
@@ -159,24 +160,6 @@ def _scores_of(cfg: Any, weights: Sequence[str]) -> dict[str, float]:
     model = UDATrainer.build_model(cfg)
     load_weights(model, weights, tested=cfg.TEST.VIEWS)
     return UDATrainer.evaluate(cfg, model)
-
-
-def _set_earlier_run_aside(output_dir: str, resume: bool) -> None:
-    """Without --resume a stage begins anew: move what an earlier run left into a subfolder."""
-    if resume or not comm.is_main_process():
-        return
-    left = [name for name in (LAST, BEST, FINAL, "last_checkpoint", "labels", "metrics.json",
-                         "summary.json")
-            if os.path.exists(os.path.join(output_dir, name))]  # fmt: skip
-    if not left:
-        return
-    number = 1
-    while os.path.exists(aside := os.path.join(output_dir, f"earlier_run_{number}")):
-        number += 1
-    os.makedirs(aside)
-    for name in left:
-        shutil.move(os.path.join(output_dir, name), aside)
-    logger.warning("Starting anew; the run that was here is in %s (--resume continues one).", aside)
 
 
 def _update(summary: RunSummary, **entries: Any) -> None:

@@ -61,8 +61,8 @@ class RunSummary:
         with atomic_write(self._path) as file:
             file.write((json.dumps(self.content, indent=2) + "\n").encode())
 
-    def set_rounds(self, records: list[dict[str, Any]]) -> None:
-        """Set the rounds, the last one, and the best one by the labelled test set."""
+    def set_rounds(self, records: list[dict[str, Any]], **entries: Any) -> None:
+        """Set the rounds, the last and the best one (by the labelled test set), and more."""
         scored = [record for record in records if "mAP" in record]
         best = max(scored, key=lambda record: best_teacher(record)[0], default={})
         if best:
@@ -73,7 +73,8 @@ class RunSummary:
             best = plain | own if prefix else plain
             best |= {"selected_by": "target test mAP"}
             best |= {"teacher": chosen} if several else {}
-        self.update(rounds=records, last=records[-1] if records else {}, best=best)
+        last = records[-1] if records else {}
+        self.update(rounds=records, last=last, best=best, **entries)
 
 
 def rounds_table(records: list[dict[str, Any]]) -> str:

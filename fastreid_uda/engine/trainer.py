@@ -25,18 +25,21 @@ from ..data.build import build_test_loader, build_train_loader
 from ..data.image_list import ImageList
 from ..data.pseudo_labeled_dataset import PseudoLabeledDataset
 from ..data.transforms import build_transforms
+from ..distributed import require_same, wait_for_main
 from ..errors import UserError
 from ..evaluation.evaluated_network import EvaluatedNetwork
 from ..evaluation.reid_evaluator import BlockwiseReidEvaluator
 from ..labeling.types import PseudoLabels, class_means
+from ..modeling.batch_norm import average_statistics
 from ..modeling.build import build_network
-from .distributed import all_true
+from .checkpoint_hook import CheckpointHook
 from .epoch_writer import EpochWriter
 from .feature_extraction import ProgressLoader
 from .freeze_hook import FreezeHook
 from .learning_rate import LearningRateHook, build_scheduler
 from .mean_teacher_hook import MeanTeacherHook
 from .round_hook import RoundHook
+from .run_checks_hook import RunChecksHook
 from .run_state import resume_run, save_run
 from .seeding import derive_seed, seed_all_generators
 from .summary import teacher_prefix
@@ -88,6 +91,11 @@ class UDATrainer(DefaultTrainer):
         self.cfg = cfg
         self.on_round_end = on_round_end
         self.images = images
+        require_same(
+            f"The list of images of stage '{stage}'",
+            images.digest.encode(),
+            "put the same files under the same path on all machines",
+        )
         self.stage = stage
         self.num_rounds = num_rounds
         self.epochs_per_round = cfg.SOLVER.MAX_EPOCH + (
@@ -119,8 +127,10 @@ class UDATrainer(DefaultTrainer):
                 *step_hooks,
                 MeanTeacherHook() if cfg.UDA.MEAN_TEACHER.ENABLED else None,
                 FreezeHook(cfg.UDA.FREEZE_EPOCHS),
+                RunChecksHook(),
                 RoundHook(),
                 EpochWriter(writers, period=200) if comm.is_main_process() else None,
+                CheckpointHook(),
             ]
         )
 
@@ -164,6 +174,14 @@ class UDATrainer(DefaultTrainer):
                 `memory_features`, from whose class means the class memories start; None: random.
         """
         self.labels = dict(labels)
+        arrays = [
+            a for part in labels.values() for a in (part.labels, part.weights, part.centroids)
+        ]
+        require_same(
+            f"The labeling of round {self.round}",
+            b"".join(np.ascontiguousarray(array).tobytes() for array in arrays),
+            "its machine or its connection is damaged: continue with --resume on others",
+        )
         self.dataset.relabel(labels)
         self.round_start_iter = self.iter
         centroids = None
@@ -216,7 +234,7 @@ class UDATrainer(DefaultTrainer):
         self._module = self.model
         if comm.get_world_size() > 1:
             on_gpu = self.model.device.type == "cuda"
-            # Every process keeps its own batch statistics; torch 2.15 renamed the argument.
+            # Batch norm sees to its statistics itself; torch 2.15 renamed the argument.
             known = inspect.signature(DistributedDataParallel).parameters
             sync = (
                 "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
@@ -231,7 +249,8 @@ class UDATrainer(DefaultTrainer):
         """All epochs from `start_epoch`; ends early if a hook sets `stop_reason`."""
         logger.info("Stage %s: starting from epoch %d.", self.stage, self.start_epoch)
         with EventStorage(self.iter) as self.storage:
-            self.epoch = self.start_epoch
+            # A run that is resumed after its last epoch saves the same again.
+            self.epoch = min(self.start_epoch, self.max_epoch - 1)
             self.before_train()
             try:
                 for epoch in range(self.start_epoch, self.max_epoch):
@@ -265,11 +284,13 @@ class UDATrainer(DefaultTrainer):
             seed=derive_seed(self.cfg.UDA.SEED, *place, "batches"),
         )
         self._batches = iter(self.data_loader)
-        seed_all_generators(derive_seed(self.cfg.UDA.SEED, *place, "steps", comm.get_rank()))
+        # The same on all ranks: what is drawn for a batch is drawn for the whole batch.
+        seed_all_generators(derive_seed(self.cfg.UDA.SEED, *place, "steps", 0))
 
     def after_epoch(self) -> None:
         """Close the loader before the hooks act, so that no worker holds old labels."""
         self._batches = None
+        average_statistics(self.model)
         super().after_epoch()
 
     def run_step(self) -> None:
@@ -294,8 +315,8 @@ class UDATrainer(DefaultTrainer):
         self._log(losses, data_time)
 
     def _check_finite(self, losses: Mapping[str, torch.Tensor]) -> None:
-        finite = bool(torch.isfinite(torch.stack([x.detach() for x in losses.values()])).all())
-        if not all_true(finite):
+        # The same on all ranks, which compute the losses of the whole batch.
+        if not torch.isfinite(torch.stack([x.detach() for x in losses.values()])).all():
             values = ", ".join(f"{name} {float(x.detach()):.4g}" for name, x in losses.items())
             raise UserError(
                 f"The loss is not finite in round {self.round}, epoch {self.epoch}, iteration "
@@ -308,21 +329,12 @@ class UDATrainer(DefaultTrainer):
             batch = memory.take_batch()
             if batch is None:
                 continue
-            features, targets = batch
-            if comm.get_world_size() > 1:
-                shares = comm.all_gather((features.cpu(), targets.cpu()))
-                features = torch.cat([share[0] for share in shares]).to(features)
-                targets = torch.cat([share[1] for share in shares]).to(targets.device)
-            memory.update(features, targets)
+            memory.update(*batch)
 
     def _log(self, losses: Mapping[str, torch.Tensor], data_time: float) -> None:
-        own = {name: float(x.detach()) for name, x in losses.items()}
-        own["data_time"] = data_time
-        shares = comm.gather(own)
         if comm.is_main_process():
-            scalars = {name: float(np.mean([share[name] for share in shares])) for name in own}
-            self.storage.put_scalar("data_time", max(s["data_time"] for s in shares))
-            scalars.pop("data_time")
+            scalars = {name: float(x.detach()) for name, x in losses.items()}
+            self.storage.put_scalar("data_time", data_time)
             self.storage.put_scalars(total_loss=sum(scalars.values()), **scalars)
 
     def save(self, name: str) -> None:
@@ -359,6 +371,7 @@ class UDATrainer(DefaultTrainer):
             if own:
                 shown = ", ".join(f"{name} {own[name]:.2f}" for name in ("mAP", "Rank-1", "mINP"))
                 logger.info("Scores on %s: %s%s.", cfg.DATASETS.TESTS[0], prefix, shown)
+        wait_for_main()
         return scores
 
     @classmethod

@@ -18,6 +18,7 @@ import torch
 from fastreid.evaluation.evaluator import DatasetEvaluator
 from fastreid.utils import comm
 
+from ..distributed import on_main_process
 from ..errors import UserError
 from .distances import DistanceBlocks, count_nonfinite_rows, feature_distances
 from .ranking import evaluate_ranking
@@ -88,15 +89,8 @@ class BlockwiseReidEvaluator(DatasetEvaluator):
         if self._batches:
             self._batches = [_joined(self._batches)]
         batches = [batch for rank in comm.gather(self._batches, dst=0) for batch in rank]
-        results: dict[str, float] = {}
-        failure = None
-        if comm.is_main_process():
-            try:
-                results = self._score(_joined(batches))
-            except Exception as error:  # raised below, after the other processes know of it
-                failure = error
-        _raise_everywhere(failure)
-        return results
+        results = on_main_process(lambda: self._score(_joined(batches)))
+        return results if comm.is_main_process() else {}
 
     def _score(self, images: _Images) -> dict[str, float]:
         if bad := count_nonfinite_rows(images.features):
@@ -154,15 +148,6 @@ def _joined(batches: list[_Images]) -> _Images:
         features[stop - len(batch.features) : stop] = batch.features
         stop -= len(batch.features)
     return _Images(features, identities, camera_ids)
-
-
-def _raise_everywhere(failure: Exception | None) -> None:
-    """Raises what failed on the main process on all, so that none waits for it for ever."""
-    failures = comm.all_gather(None if failure is None else str(failure))
-    if failure is not None:
-        raise failure
-    if message := next(filter(None, failures), None):
-        raise UserError(message)
 
 
 def _expanded(

@@ -35,6 +35,10 @@ def read_feature_set(path: str | Path) -> tuple[FeatureSet, np.ndarray | None]:
         held = ", ".join(map(repr, arrays)) or "nothing"
         raise UserError(f"{path}: the array 'global' is missing (there is {held}); add it.")
     views = {"global": views["global"], **views}
+    if views["global"].ndim == 2 and not len(views["global"]):
+        raise UserError(
+            f"{path}: 'global' has no images (shape {views['global'].shape}); save some."
+        )
     for name, values in views.items():
         if values.ndim != 2 or values.dtype.kind != "f" or not values.size:
             kind = "an array with '/' in its name" if "/" in name else "a view"
@@ -73,6 +77,41 @@ def write_feature_set(
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}).") from error
+
+
+def read_uncertainty(
+    path: str | Path, identities: str | Path | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Uncertainty (N,), cluster (N,) and true identity (N,) of each image of a label file.
+
+    Args:
+        path: of the file, as `labeling_to_arrays` makes it.
+        identities: a file with the array `identities`, if the first has none.
+
+    Raises:
+        UserError: one sentence that names the file, and the array that is to blame.
+    """
+    arrays = read_npz(path)
+    if identities:
+        arrays |= read_npz(identities, ["identities"])
+    clusters = next((name for name in arrays if name.startswith("clusters/")), "clusters/global")
+    for name, kinds in (("uncertainty", "f"), (clusters, "iu"), ("identities", "iu")):
+        if name not in arrays:
+            advice = "give --identities" if name == "identities" else "P2LR and INCLR write it"
+            raise UserError(f"{path}: '{name}' is missing; {advice}.")
+        values = arrays[name]
+        if values.dtype.kind not in kinds or values.ndim != 1:
+            kind = "floats" if kinds == "f" else "integers"
+            raise UserError(
+                f"{identities or path}: '{name}' is {values.dtype} of shape {values.shape}, but "
+                f"must be {kind} of shape (images,)."
+            )
+        if len(values) != len(arrays["uncertainty"]):
+            raise UserError(
+                f"{identities or path}: '{name}' and 'uncertainty' differ in length; take one "
+                "image list."
+            )
+    return arrays["uncertainty"], arrays[clusters], arrays["identities"]
 
 
 def labeling_to_arrays(

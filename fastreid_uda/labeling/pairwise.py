@@ -137,6 +137,10 @@ class PairwiseDistances(ABC):
         missing = self.fill if not math.isnan(self.fill) else found.max(initial=0)
         return np.append(found, np.float32(missing))[np.minimum(pairs - 1, len(found))]
 
+    def near_radii(self, neighbors: np.ndarray) -> np.ndarray:
+        """As `radii`, but infinity for what lies beyond the pairs that are known."""
+        return self.radii(neighbors)
+
     def keep_within(self, radius: float) -> None:  # noqa: B027  the default is to do nothing
         """Keep all pairs within a radius in memory, if they are not: `within` less is fast then."""
 
@@ -242,6 +246,13 @@ class SparseDistances(PairwiseDistances):
         whole = copy.copy(self)
         whole._limit = None  # the pairs that are not stored are farther away
         return super(SparseDistances, whole).count_near(radius, tolerance)
+
+    def near_radii(self, neighbors: np.ndarray) -> np.ndarray:
+        """As `PairwiseDistances.near_radii`."""
+        whole = copy.copy(self)
+        whole._limit = None  # the pairs that are not stored are farther away
+        radii = whole.radii(neighbors)
+        return radii if self._limit is None else np.where(radii > self._limit, np.inf, radii)
 
     def _stored_pairs(
         self, camera_ids: np.ndarray | None = None, bound: Callable[[], float] | None = None

@@ -18,12 +18,19 @@ from ..memory import KnowsMemory, require_memory
 from .camera_normalization import normalize_per_camera, normalize_rows
 from .cameras import ChecksCameras, require_cameras
 from .clustering import Clusterer
-from .collapse import LabelingCollapse, check_trainable
+from .collapse import CLUSTERING, KeptAfter, LabelingCollapse, check_trainable, count_kept
 from .distances import Distance
 from .eps import EpsRule, FixedEps
 from .eps_scan import EpsScan, Scan
 from .pairwise import ROUNDING, PairwiseDistances
-from .refiners import ChecksViews, NeedsExtras, Refiner, RefinerInputs, check_extras
+from .refiners import (
+    ChecksViews,
+    NeedsExtras,
+    Refiner,
+    RefinerInputs,
+    check_extras,
+    filters_of,
+)
 from .types import OUTLIER, FeatureSet, PseudoLabels, make_pseudo_labels
 
 __all__ = ["Labeling", "LabelingCollapse", "PseudoLabeler", "StageClock"]
@@ -31,6 +38,8 @@ __all__ = ["Labeling", "LabelingCollapse", "PseudoLabeler", "StageClock"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_LONGEST_ROW = 1e18  # twice the sum of two squares is a float32, with room for rounding
 
 _NORMALIZATION_ADVICE = "UDA.CAMERA_NORMALIZATION needs them; set it to False"
 
@@ -45,6 +54,7 @@ class Labeling:
         eps: view -> the DBSCAN radius; empty for clusterers that use none.
         near_eps: view -> pairs within 2e-6 of eps, which float32 rounding decides.
         seconds: stage -> duration.
+        kept_after: what the clusterer and each filter of the refiners left, in order.
     """
 
     labels: Mapping[str, PseudoLabels]
@@ -52,6 +62,7 @@ class Labeling:
     eps: Mapping[str, float]
     near_eps: Mapping[str, int]
     seconds: Mapping[str, float]
+    kept_after: KeptAfter = field(default_factory=dict)
 
 
 @dataclass
@@ -139,25 +150,43 @@ class PseudoLabeler:
             near_eps = per_space(lambda view: distances[view].count_near(eps[view]), eps)
         with clock.stage("cluster"):
             self._require_memory(self.clusterer, "Clustering", clustered)
-            labels = per_space(
+            raw = per_space(
                 lambda view: self._cluster(clustered, distances, view, eps.get(view)),
                 clustered.views,
             )
-            clusters = {
-                view: make_pseudo_labels(labels[view], x) for view, x in plain.views.items()
-            }
+            clusters = {view: make_pseudo_labels(raw[view], x) for view, x in plain.views.items()}
         with clock.stage("refine"):
             inputs = RefinerInputs(
                 plain, clustered, distances, clusters, eps, round_index, num_rounds
             )
-            for refiner in self.refiners:
-                inputs = replace(inputs, clusters=refiner.refine(inputs))
-        if self.clusterer.uses_eps:
-            check_trainable(clusters, inputs.clusters, eps)
-        else:
-            key = f"UDA.CLUSTER.{type(self.clusterer).__name__.upper()}"
-            check_trainable(clusters, inputs.clusters, {}, key)
-        return Labeling(inputs.clusters, clusters, eps, near_eps, clock.seconds)
+            labels, kept_after = self._refine(inputs)
+        self._check_trainable(inputs, labels, kept_after)
+        return Labeling(labels, clusters, eps, near_eps, clock.seconds, kept_after)
+
+    def _refine(
+        self, inputs: RefinerInputs
+    ) -> tuple[Mapping[str, PseudoLabels], dict[str, dict[str, dict[str, int]]]]:
+        """The labels after all refiners, and what each of their filters left."""
+        kept_after = {CLUSTERING: count_kept(inputs.clusters)}
+        for refiner in self.refiners:
+            for name, labels in filters_of(refiner, inputs).items():
+                again = sum(known.split(" ")[0] == name for known in kept_after)
+                kept_after[f"{name} {again + 1}" if again else name] = count_kept(labels)
+                inputs = replace(inputs, clusters=labels)
+        for name, counts in kept_after.items():
+            logger.debug("After %s: %s.", name, counts)
+        return inputs.clusters, kept_after
+
+    def _check_trainable(
+        self, inputs: RefinerInputs, labels: Mapping[str, PseudoLabels], kept_after: KeptAfter
+    ) -> None:
+        """Raise a `LabelingCollapse` unless there are two classes to train on."""
+        eps, key = inputs.eps, "UDA.CLUSTER.EPS"
+        if not self.clusterer.uses_eps:
+            eps, key = {}, f"UDA.CLUSTER.{type(self.clusterer).__name__.upper()}"
+        check_trainable(
+            inputs.clusters, labels, eps, key, kept_after=kept_after, distances=inputs.distances
+        )
 
     def scan_eps(
         self,
@@ -269,6 +298,8 @@ class PseudoLabeler:
                 features = features.map_views(normalize_rows)
         elif self.row_normalization:
             features = plain
+        else:
+            require_finite_squares(features)
         return concatenate_views(features) if self.join_views else features
 
     def uses(self, attribute: str) -> bool:
@@ -335,6 +366,18 @@ class PseudoLabeler:
     ) -> np.ndarray:
         """The labels (N,) of one view."""
         return self.clusterer.cluster(features.views[view], distances.get(view), eps, self.seed)
+
+
+def require_finite_squares(features: FeatureSet) -> None:
+    """Raise a `UserError` if a row is so long that float32 cannot hold a squared distance."""
+    for view, x in features.views.items():
+        longest = math.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64).max())
+        if longest > _LONGEST_ROW:
+            raise UserError(
+                f"The features of view '{view}' are up to {longest:.2g} long, too long for "
+                "distances in float32; the model has diverged (lower SOLVER.BASE_LR), or set "
+                "UDA.ROW_NORMALIZATION to True."
+            )
 
 
 def per_space(compute: Callable[[str], T], spaces: Mapping[str, object]) -> dict[str, T]:

@@ -40,13 +40,15 @@ def describe_labeling(
     Returns:
         `kept` and `outliers` (images inside and outside the training set, which are the images kept
         in all views), `clusters` (of the first view, with at least one image of the training set),
-        `eps` (of the first view, None without a radius), `near_eps`, `seconds` (stage -> duration)
-        and `quality`. In it, further views have their name before each entry: "top/nmi". With two
+        `eps` (of the first view, None without a radius), `near_eps`, `seconds` (stage -> duration),
+        `kept_after` (what the clusterer and each filter left of each view, where it is known) and
+        `quality`. In it, further views have their name before each entry: "top/nmi". With two
         or more views it also has the three counts of each view by itself ("global/kept"), the
         `consistency` of the refined labels and `clusters/consistency`, that of the raw ones; with
         identities always `accuracy` and `clusters/accuracy`. Where a refiner measured how uncertain
         the labels are, it has what `score_uncertainty` says of all images of the first view,
-        trained on or not; where not all images of the training set weigh 1, `weight/mean`.
+        trained on or not; where not all images of the training set weigh 1, `weight/mean`; and
+        `single_image`, the classes that have one image in the training set, if there are any.
     """
     first, *_ = labeling.labels
     trained = labeling.labels[first].drop(~kept_in_all(labeling.labels))
@@ -58,6 +60,9 @@ def describe_labeling(
     if trained.uncertainty is not None:
         raw = labeling.clusters[first].labels
         quality |= score_uncertainty(trained.uncertainty, raw, identities)
+    single = int(np.count_nonzero(np.bincount(trained.labels[trained.kept]) == 1))
+    if single:
+        quality["single_image"] = single
     weights = weights_in_all(labeling.labels)[trained.kept]
     if (weights != 1).any():
         quality["weight/mean"] = float(weights.mean(dtype=np.float64))
@@ -65,6 +70,7 @@ def describe_labeling(
         "eps": labeling.eps.get(first),
         "near_eps": labeling.near_eps.get(first, 0),
         "seconds": dict(labeling.seconds),
+        **({"kept_after": labeling.kept_after} if labeling.kept_after else {}),
         "quality": quality,
     }
 
@@ -83,6 +89,7 @@ def _describe_views(
         counts = {f"{view}/{name}": scores.pop(name) for name in _COUNTS}
         if view in previous:
             scores |= label_stability(previous[view].labels, part.labels)
+            scores["changed"] = changed_images(previous[view].labels, part.labels)
         if identities is not None:
             scores |= score_against_identities(part.labels, identities)
             raw = labeling.clusters[view].labels
@@ -143,6 +150,28 @@ def label_stability(previous: np.ndarray, current: np.ndarray) -> dict[str, floa
     before, now = int((previous != OUTLIER).sum()), int((current != OUTLIER).sum())
     ari = adjusted_rand_score(previous[both], current[both]) if both.any() else 0.0
     return {"stability_ari": float(ari), "kept_change": abs(now - before) / max(1, before)}
+
+
+def changed_images(previous: np.ndarray, current: np.ndarray) -> int:
+    """How many images are with others than before: in another cluster, or left out now or then.
+
+    0 if and only if the two are the same but for the numbers of the clusters.
+
+    Args:
+        previous: (N,) labels of the round before, OUTLIER for images left out.
+        current: (N,) labels of this round.
+    """
+    _, pair, together = np.unique(
+        np.stack([previous, current]), axis=1, return_inverse=True, return_counts=True
+    )
+    (_, before, of_before), (_, now, of_now) = (
+        np.unique(labels, return_inverse=True, return_counts=True) for labels in (previous, current)
+    )
+    both = together[pair.ravel()]
+    same = (both == of_before[before]) & (both == of_now[now])
+    left_out = (previous == OUTLIER) & (current == OUTLIER)
+    same = np.where((previous == OUTLIER) | (current == OUTLIER), left_out, same)
+    return int(np.count_nonzero(~same))
 
 
 def consistencies(labels: Mapping[str, PseudoLabels]) -> dict[str, float]:

@@ -13,6 +13,11 @@ from ..errors import UserError
 OUTLIER = -1
 """The label of an image that is left out of training; the only sign for it, everywhere."""
 
+RESERVED = frozenset(
+    {"camera_ids", "identities", "clusters", "consistency", "uncertainty", "weight"}
+)
+"""No names of views: other arrays of a feature file, and first words of a report's entries."""
+
 
 @dataclass(frozen=True)
 class FeatureSet:
@@ -33,6 +38,11 @@ class FeatureSet:
     def __post_init__(self) -> None:
         if not self.views:
             raise UserError("A feature set needs at least one view, e.g. 'global'.")
+        for name in RESERVED.intersection(self.views):
+            raise UserError(
+                f"A view is named '{name}', which means something else in files and reports of "
+                "features; rename it."
+            )
         for name, features in {**self.views, **self.extras}.items():
             if features.ndim != 2 or features.dtype.kind != "f":
                 raise UserError(

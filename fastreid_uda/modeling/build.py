@@ -9,6 +9,7 @@ from fastreid.modeling.meta_arch import build_model
 from torch import nn
 
 from ..errors import UserError
+from .batch_norm import make_independent_of_processes
 from .meta_arch.mean_teacher import MeanTeacher
 from .meta_arch.uda_baseline import UDABaseline
 
@@ -41,6 +42,7 @@ def _build_plain(cfg: Any) -> UDABaseline:
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, which cannot take new "
             "classes in each round; set it to UDABaseline."
         )
+    make_independent_of_processes(network, cfg.UDA.BN_GROUP)
     return network
 
 

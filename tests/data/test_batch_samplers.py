@@ -1,3 +1,5 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,11 +77,21 @@ def test_identity_batches__visit_every_identity_in_a_pass():
     assert set(targets[indices(first) + indices(second)]) == set(range(8))
 
 
-def test_identity_batches__ranks_share_a_batch_by_whole_identities():
-    targets = np.repeat(np.arange(9), 5)
-    whole = list(sampler(targets))
-    shares = [list(sampler(targets, rank=r, world_size=2)) for r in (0, 1)]
-    assert whole == [a + b for a, b in zip(*shares, strict=True)]
+@pytest.mark.parametrize("identities,world_size", [(9, 2), (3, 5), (9, 16)])
+def test_batches__of_all_ranks_are_those_of_one(identities, world_size):
+    targets = np.repeat(np.arange(identities), 5)
+    random = {"batch_size": 16, "num_batches": 6, "seed": 0}
+    for make in (sampler, lambda targets, **ranks: RandomBatchSampler(targets, **random, **ranks)):
+        whole = list(make(targets))
+        shares = [list(make(targets, rank=r, world_size=world_size)) for r in range(world_size)]
+        assert whole == [list(chain(*parts)) for parts in zip(*shares, strict=True)]
+        sizes = {len(batch) for share in shares for batch in share}
+        assert max(sizes) - min(sizes) <= 1 and min(sizes) >= 1
+
+
+def test_batches__smaller_than_the_number_of_processes_are_refused():
+    with pytest.raises(UserError, match="A batch has 8 images for 9 processes; train with fewer"):
+        sampler(np.repeat(np.arange(2), 5), world_size=9)
 
 
 def test_identity_batches__do_not_touch_the_global_generator():

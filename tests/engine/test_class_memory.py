@@ -9,9 +9,9 @@ from fastreid.solver import build_optimizer
 
 from fastreid_uda.config_loading import load_config, source_config
 from fastreid_uda.data.transforms import build_transforms
-from fastreid_uda.engine.checkpointing import load_weights
 from fastreid_uda.engine.checks import check_run
 from fastreid_uda.engine.label_hooks import PseudoLabelHook
+from fastreid_uda.engine.weights import load_weights
 from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.pipeline import LabelingCollapse
 from fastreid_uda.modeling.build import build_network
@@ -204,7 +204,7 @@ def test_check_run__accepts_the_method(market):
         ["MODEL.LOSSES.NAME",
          "('CrossEntropyLoss', 'CenterContrastiveLoss', 'CenterLoss')", "UDA.FREEZE_EPOCHS", "1"],
         ["UDA.CLUSTER.NAME", "KMeans", "UDA.CLUSTER.KMEANS.NUM_CLUSTERS", "5",
-         "UDA.REFINERS", "('P2LR',)", *TWO_TEACHERS],
+         "UDA.REFINERS", "('P2LR',)", "UDA.P2LR.P0", "0.6", *TWO_TEACHERS],
         ["UDA.CLUSTER.EPS", "None", "UDA.CLUSTER.EPS_RULE", "CrossCamera",
          "UDA.CLUSTER.CROSSCAMERA.FRACTION", "0.1", "UDA.CLUSTER.EPS_UPDATE", "every",
          "UDA.DISTANCE.NAME", "Euclidean", *CORRECTING],

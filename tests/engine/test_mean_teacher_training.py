@@ -8,10 +8,11 @@ import torch
 
 from fastreid_uda.config_loading import load_config, source_config
 from fastreid_uda.data.build import build_extraction_loader
-from fastreid_uda.engine.checkpointing import load_checkpoint, load_weights
+from fastreid_uda.engine.checkpointing import load_checkpoint
 from fastreid_uda.engine.checks import check_run
 from fastreid_uda.engine.feature_extraction import extract_features
 from fastreid_uda.engine.summary import RunSummary, best_teacher, results_table
+from fastreid_uda.engine.weights import load_weights
 from fastreid_uda.errors import UserError
 from tests.engine.training import differing, make_trainer, train_until
 from tests.helpers import ROOT, TINY

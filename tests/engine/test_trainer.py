@@ -8,10 +8,11 @@ import torch
 
 from fastreid_uda.config_loading import load_config
 from fastreid_uda.engine import label_hooks
-from fastreid_uda.engine.checkpointing import load_checkpoint, load_weights, save_checkpoint
+from fastreid_uda.engine.checkpointing import load_checkpoint, save_checkpoint
 from fastreid_uda.engine.checks import check_run
 from fastreid_uda.engine.label_hooks import PseudoLabelHook
 from fastreid_uda.engine.target_statistics_hook import TargetStatisticsHook
+from fastreid_uda.engine.weights import load_weights
 from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.pipeline import LabelingCollapse
 from tests.engine.training import differing, make_trainer, state_of, train_until
@@ -178,7 +179,7 @@ def test_collapse__keeps_the_labels_once_then_raises(market, monkeypatch, caplog
 
 
 def test_stable_labels__stop_the_run(market):
-    trainer = make_trainer(market, "UDA.STABLE_ARI", "-2.0", "UDA.STABLE_CHANGE", "100.0", rounds=5)
+    trainer = make_trainer(market, "UDA.STABLE_ARI", "-1.0", "UDA.STABLE_CHANGE", "100.0", rounds=5)
     trainer.train()
     assert len(trainer.records) == 1
     assert "equal those of the round before" in trainer.stop_reason
@@ -333,7 +334,8 @@ THREE_PARTS = ["MODEL.HEADS.NAME", "MultiViewHead", "MODEL.HEADS.PARTS.BOTTLENEC
         ("msplr", THREE_PARTS),
         ("baseline", [*TEACHER, *SOFT]),
         ("baseline", [*TEACHER, *SOFT, *THREE_PARTS, "UDA.JOIN_VIEWS", "True"]),
-        ("baseline", [*THREE_PARTS, "UDA.REFINERS", "('SECRET', 'MSPLR')"]),
+        ("baseline", [*THREE_PARTS, "UDA.REFINERS", "('SECRET', 'MSPLR')", "UDA.SECRET.K", "0.1",
+                      "UDA.MSPLR.MIN_IMAGES", "2"]),
         ("secret", ["UDA.CLUSTER.NAME", "KMeans", "UDA.CLUSTER.KMEANS.NUM_CLUSTERS", "5"]),
         ("secret", ["UDA.DISTANCE.NAME", "Cosine", "UDA.CLUSTER.EPS", "None",
                     "UDA.CLUSTER.RHO.FRACTION", "0.05"]),

@@ -6,9 +6,10 @@ import torch
 import fastreid_uda.plugin  # noqa: F401
 from fastreid_uda.config import build_labeler
 from fastreid_uda.config_loading import load_config
-from fastreid_uda.data.build import load_training_images
+from fastreid_uda.data.build import forget_datasets, load_training_images
 from fastreid_uda.engine.label_hooks import PseudoLabelHook, TrueLabelHook
 from fastreid_uda.engine.trainer import UDATrainer
+from tests.engine.small_backbone import SMALL
 from tests.helpers import ROOT, TINY
 
 
@@ -16,7 +17,8 @@ def make_trainer(folder, *overrides, supervised=False, rounds=2, method="msplr")
     defaults = ["OUTPUT_DIR", str(folder / "out"), "MODEL.DEVICE", "cpu", "TEST.EVAL_PERIOD", "0",
                 "SOLVER.MAX_EPOCH", "2"]  # fmt: skip
     path = str(ROOT / f"configs/Synthetic/{method}.yml")
-    cfg = load_config(path, [*TINY, *defaults, *overrides])
+    cfg = load_config(path, [*TINY, *SMALL, *defaults, *overrides])
+    forget_datasets()  # a trainer begins a run
     images = load_training_images(("Market1501",), cfg)
     hook = TrueLabelHook() if supervised else PseudoLabelHook(build_labeler(cfg), cfg)
     return UDATrainer(

@@ -1,11 +1,7 @@
 # ruff: noqa: E402  fastreid_uda comes first, so that fast-reid can be imported
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +16,7 @@ from fastreid.evaluation import ReidEvaluator
 from fastreid.utils import compute_dist
 
 from fastreid_uda.evaluation.reid_evaluator import BlockwiseReidEvaluator
+from tests import processes
 
 from . import make_people
 
@@ -143,23 +140,20 @@ except ValueError as error:
 
 
 @pytest.mark.slow
-def test_evaluate__two_processes():
+def test_evaluate__two_processes(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    root = Path(__file__).resolve().parents[2]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(rank), address],
-            cwd=root,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    script = tmp_path / "evaluate.py"
+    script.write_text(PROCESS)
+    started = [processes.start([script, rank, address], tmp_path / str(rank)) for rank in (0, 1)]
+    for process in started:
+        process.join(timeout=120)
+        process.kill()
+    answers = [
+        [(tmp_path / f"{rank}/{name}").read_text() for name in ("stdout", "stderr")]
         for rank in (0, 1)
     ]
-    answers = [process.communicate(timeout=120) for process in processes]
     lines = [out.strip().splitlines() for out, _ in answers]
     assert [len(found) for found in lines] == [2, 2], answers
     alone = feed(BlockwiseReidEvaluator(make_cfg(), 40), make_people()).evaluate()["mAP"]

@@ -4,8 +4,6 @@ import csv
 import importlib.util
 import io
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,6 +18,7 @@ from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.eps import FixedEps, Rho
 from fastreid_uda.labeling.eps_scan import Scan
 from fastreid_uda.modeling.build import build_network
+from tests import processes
 from tests.helpers import ROOT, TINY, make_features
 
 TOOL = str(ROOT / "tools/scan_eps.py")
@@ -64,11 +63,9 @@ def test_table__recommends_what_auto_uses(run, saved):
     assert len(lines) == 13 and header.split()[0] == "eps" and header.endswith("pair F1")
     assert title == f"View 'global': recommended UDA.CLUSTER.EPS {chosen.split()[0]}"
     labels = saved.with_name("labels.npz")
-    auto = [sys.executable, str(ROOT / "tools/label_features.py"), str(saved), "--config-file"]
-    done = subprocess.run(
-        [*auto, BASELINE, "--out", str(labels), *FEW, "UDA.CLUSTER.EPS", "auto"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    auto = [ROOT / "tools/label_features.py", saved, "--config-file", BASELINE, "--out", labels]
+    done = processes.run([*auto, *FEW, "UDA.CLUSTER.EPS", "auto"], timeout=60)
+    assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout)
     assert line["eps"] == float(chosen.split()[0])
     assert line["clusters"] == int(chosen.split()[1])

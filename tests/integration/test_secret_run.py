@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 from fastreid_uda.labeling.refiners.secret import mutual_refinement
 from fastreid_uda.labeling.types import OUTLIER
-from tests.helpers import ROOT, TINY, assert_same_run, read_summary, train_and_kill, train_net
+from tests.helpers import ROOT, TINY, read_summary, train_net
 
 CONFIG = ROOT / "configs/Synthetic/secret.yml"
 OPTIONS = [*TINY, "UDA.ROUNDS", "3"]
@@ -56,17 +55,6 @@ def test_eval_only__global_as_in_the_run_and_jointly(whole, data, tmp_path):
     top = train_net(*command, "TEST.VIEWS", "('top',)", "TEST.FLIP.ENABLED", "True", data=data)
     scores = [p.stdout.split("Scores on Market1501: ")[1][:20] for p in (process, joint, top)]
     assert len(set(scores)) == 3
-
-
-@pytest.mark.slow
-def test_kill_and_resume__repeats_student_and_teacher_bit_for_bit(whole, data, tmp_path):
-    expected, _ = whole
-    moment = tmp_path / "labels/round_001.npz"
-    train_and_kill(CONFIG, moment.exists, "OUTPUT_DIR", str(tmp_path), *OPTIONS, data=data)
-    train_net(CONFIG, "--resume", "OUTPUT_DIR", str(tmp_path), *OPTIONS, data=data)
-    assert_same_run(tmp_path, expected, rounds=3)
-    names = torch.load(expected / "model_final.pth", weights_only=True)["model"]
-    assert any(name.startswith("teachers.0.") for name in names)
 
 
 @pytest.mark.slow

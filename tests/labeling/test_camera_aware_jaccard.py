@@ -1,6 +1,4 @@
 import json
-import os
-import subprocess
 import sys
 
 import numpy as np
@@ -17,6 +15,7 @@ from fastreid_uda.labeling.distances import DISTANCES, CAJaccard, Jaccard
 from fastreid_uda.labeling.eps import FixedEps
 from fastreid_uda.labeling.pipeline import PseudoLabeler
 from fastreid_uda.labeling.types import FeatureSet
+from tests import processes
 from tests.helpers import ROOT, make_features
 from tests.labeling.test_jaccard import clustered, dense
 
@@ -249,11 +248,10 @@ def test_label_features__labels_with_both_options(tmp_path):
     file, out = tmp_path / "features.npz", tmp_path / "labels.npz"
     np.savez(file, **features.views, camera_ids=features.camera_ids, identities=identities)
     for config in ("ca_jaccard", "hdbscan"):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "tools/label_features.py"), str(file),
-             "--config-file", str(ROOT / f"configs/Synthetic/{config}.yml"), "--round", "1",
-             "--out", str(out)],
-            capture_output=True, text=True, env=os.environ,
+        done = processes.run(
+            [ROOT / "tools/label_features.py", file, "--config-file",
+             ROOT / f"configs/Synthetic/{config}.yml", "--round", "1", "--out", out],
+            timeout=60,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)

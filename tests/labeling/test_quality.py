@@ -105,7 +105,7 @@ def test_record__of_one_view_counts_its_labels():
     assert {k: record[k] for k in ("clusters", "kept", "outliers", "eps")} == {
         "clusters": 2, "kept": 3, "outliers": 1, "eps": 0.5,
     }  # fmt: skip
-    assert record["quality"] == {"largest": 2}
+    assert record["quality"] == {"largest": 2, "single_image": 1}
 
 
 def test_record__of_several_views_counts_the_training_set():

@@ -77,11 +77,16 @@ def test_parts__mean_and_sum_against_losses_summed_by_hand():
         assert float(total["loss_cls"].detach()) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("scales", ["(1.0,)", "(1.0, 1.0, 1.0)", "('a', 'b')"])
-def test_parts__scales_that_do_not_fit_are_explained(scales):
-    with pytest.raises(
-        UserError, match=r"PARTS\.SCALES is .*one number for each.*: CrossEntropyLoss, TripletLoss"
-    ):
+@pytest.mark.parametrize(
+    "scales,reason",
+    [
+        ("(1.0,)", "one number for each.*: CrossEntropyLoss, TripletLoss"),
+        ("(1.0, 1.0, 1.0)", "one number for each.*: CrossEntropyLoss, TripletLoss"),
+        ("('a', 'b')", "must be a list of numbers"),
+    ],
+)
+def test_parts__scales_that_do_not_fit_are_explained(scales, reason):
+    with pytest.raises(UserError, match=rf"PARTS\.SCALES is .*{reason}"):
         make_network(f"{PARTS}.SCALES", scales)
 
 

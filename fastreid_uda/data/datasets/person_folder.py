@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from typing import Any
@@ -11,10 +10,10 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from ...errors import UserError
+from ..folder_listing import list_images
+from ..folder_table import FolderTable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
-Item = tuple[str, "str | int | None", "str | int | None"]
+Item = tuple[str, "str | None", "str | None"]
 
 
 @DATASET_REGISTRY.register()
@@ -28,7 +27,9 @@ class PersonFolder(ImageDataset):
         pattern: regular expression searched in the path inside the folder, with the groups
             `camera` and `identity` (either may be missing); empty: neither is known.
         table: name of a CSV file with the columns path, camera, identity; used instead of the
-            pattern.
+            pattern, see `FolderTable`.
+
+    Cameras and identities are names: any text, without blanks around it.
     """
 
     def __init__(
@@ -43,10 +44,17 @@ class PersonFolder(ImageDataset):
             raise UserError(
                 "DATASETS.FOLDER.PATTERN and DATASETS.FOLDER.CSV are both set; keep one of them."
             )
-        rows = _read_table(table) if table else None
-        regex = _compile(pattern)
-        lists = [_list_images(folder, key, regex, rows) for key, folder in
-                 (("TRAIN", train), ("QUERY", query), ("GALLERY", gallery))]  # fmt: skip
+        if bool(query) != bool(gallery):
+            raise UserError(
+                f"DATASETS.FOLDER.{'QUERY' if query else 'GALLERY'} is set, but scores need a "
+                "query and a gallery folder; set both of them or neither."
+            )
+        facts = FolderTable(table).facts if table else _PathPattern(pattern).facts
+        lists = [
+            [(os.path.join(folder, name), *facts(folder, name)) for name in
+             (list_images(folder, f"DATASETS.FOLDER.{key}") if folder else ())]
+            for key, folder in (("TRAIN", train), ("QUERY", query), ("GALLERY", gallery))
+        ]  # fmt: skip
         tests = _number_test_items(lists[1], lists[2])
         super().__init__(lists[0], *tests)
 
@@ -57,81 +65,34 @@ class PersonFolder(ImageDataset):
         return cls(node.TRAIN, node.QUERY, node.GALLERY, node.PATTERN, node.CSV)
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
-    try:
-        regex = re.compile(pattern)
-    except re.error as error:
-        raise UserError(
-            f"DATASETS.FOLDER.PATTERN is {pattern!r}, which is no regular expression ({error})."
-        ) from error
-    unknown = set(regex.groupindex) - {"camera", "identity"}
-    if pattern and (unknown or not regex.groupindex):
-        raise UserError(
-            f"DATASETS.FOLDER.PATTERN is {pattern!r}, but its groups must be named camera and "
-            r"identity, e.g. (?P<identity>\d+)_c(?P<camera>\d+)."
-        )
-    return regex
+class _PathPattern:
+    """Camera and identity by a regular expression."""
 
-
-def _read_table(name: str) -> dict[str, dict[str, str]]:
-    try:
-        with open(name, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            if "path" not in columns or not {"camera", "identity"} & set(columns):
-                raise UserError(
-                    f"{name} has the columns {', '.join(columns) or 'none'}, but it needs path and "
-                    "at least one of camera and identity."
-                )
-            return {os.path.normpath(row["path"] or ""): row for row in reader}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"DATASETS.FOLDER.CSV is {name!r}, which cannot be read as a table in UTF-8 ({error})."
-        ) from error
-
-
-def _list_images(
-    folder: str, key: str, regex: re.Pattern[str], rows: dict[str, dict[str, str]] | None
-) -> list[Item]:
-    """(path, identity, camera) of the images below a folder, sorted by path."""
-    if not folder:
-        return []
-    if not os.path.isdir(folder):
-        raise UserError(f"DATASETS.FOLDER.{key} is {folder!r}, which is not a folder.")
-    names = [
-        os.path.relpath(os.path.join(parent, file), folder)
-        for parent, _, files in os.walk(folder)
-        for file in files
-        if file.lower().endswith(SUFFIXES)
-    ]
-    if not names:
-        raise UserError(
-            f"DATASETS.FOLDER.{key} is {folder!r}, which holds no images ({', '.join(SUFFIXES)})."
-        )
-    return [(os.path.join(folder, name), *_facts(name, folder, regex, rows)) for name in
-            sorted(names)]  # fmt: skip
-
-
-def _facts(
-    name: str, folder: str, regex: re.Pattern[str], rows: dict[str, dict[str, str]] | None
-) -> tuple[str | None, str | None]:
-    """Identity and camera of one image; None if unknown."""
-    if rows is not None:
-        row = rows.get(os.path.normpath(name))
-        if row is None:
+    def __init__(self, pattern: str) -> None:
+        try:
+            self._regex = re.compile(pattern)
+        except re.error as error:
             raise UserError(
-                f"{os.path.join(folder, name)} has no row in DATASETS.FOLDER.CSV; add one with the "
-                f"path {name}, or move the image away."
+                f"DATASETS.FOLDER.PATTERN is {pattern!r}, which is no regular expression ({error})."
+            ) from error
+        groups = self._regex.groupindex
+        if pattern and (set(groups) - {"camera", "identity"} or not groups):
+            raise UserError(
+                f"DATASETS.FOLDER.PATTERN is {pattern!r}, but its groups must be named camera and "
+                r"identity, e.g. (?P<identity>\d+)_c(?P<camera>\d+)."
             )
-        return row.get("identity") or None, row.get("camera") or None
-    match = regex.search(name.replace(os.sep, "/"))
-    if match is None:
-        raise UserError(
-            f"{os.path.join(folder, name)} does not match DATASETS.FOLDER.PATTERN "
-            f"({regex.pattern}); rename the image, move it away or change the pattern."
-        )
-    groups = match.groupdict()
-    return groups.get("identity"), groups.get("camera")
+
+    def facts(self, folder: str, name: str) -> tuple[str | None, str | None]:
+        """Identity and camera of one image, None if unknown."""
+        match = self._regex.search(name.replace(os.sep, "/"))
+        if match is None:
+            raise UserError(
+                f"{os.path.join(folder, name)} does not match DATASETS.FOLDER.PATTERN "
+                f"({self._regex.pattern}); rename the image, move it away or change the pattern."
+            )
+        groups = match.groupdict()
+        identity, camera = ((groups.get(n) or "").strip() or None for n in ("identity", "camera"))
+        return identity, camera
 
 
 def _number_test_items(query: list[Item], gallery: list[Item]) -> tuple[list, list]:

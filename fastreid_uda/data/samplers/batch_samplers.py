@@ -44,8 +44,7 @@ class IdentityBatchSampler(Sampler):
         num_batches: length of the epoch.
         seed: of everything random.
         across_cameras: prefer images of other cameras than the first one's.
-        rank: of this process; every process draws the same batch and takes its share of whole
-            identities.
+        rank: of this process; every process draws the same batch and takes its share.
         world_size: number of processes.
     """
 
@@ -70,12 +69,7 @@ class IdentityBatchSampler(Sampler):
         self._images_per_identity = images_per_identity
         wanted = batch_size // images_per_identity
         self._identities_per_batch = min(wanted, len(self._images_of))
-        self._identities_per_batch -= self._identities_per_batch % world_size
-        if self._identities_per_batch < max(1, world_size):
-            raise UserError(
-                f"There are {len(self._images_of)} identities for {world_size} processes; train "
-                "with fewer processes (--num-gpus)."
-            )
+        check_shares(self._identities_per_batch * images_per_identity, world_size)
         self._num_batches = num_batches
         self._seed = seed
         self._rank, self._world_size = rank, world_size
@@ -95,8 +89,7 @@ class IdentityBatchSampler(Sampler):
             del queue[: self._identities_per_batch]
             batch = np.concatenate([self._draw(identity, rng) for identity in chosen])
             seeds = rng.integers(2**31, size=len(batch))
-            share = len(batch) // self._world_size
-            own = slice(self._rank * share, (self._rank + 1) * share)
+            own = share_of(self._rank, self._world_size, len(batch))
             yield list(zip(batch[own].tolist(), seeds[own].tolist(), strict=True))
 
     def _draw(self, identity: int, rng: np.random.Generator) -> np.ndarray:
@@ -138,6 +131,7 @@ class RandomBatchSampler(Sampler):
     ) -> None:
         self._kept = np.flatnonzero(targets >= 0)
         self._batch_size = batch_size
+        check_shares(batch_size, world_size)
         self._num_batches = num_batches
         self._seed = seed
         self._rank, self._world_size = rank, world_size
@@ -154,8 +148,22 @@ class RandomBatchSampler(Sampler):
                 queue.extend(rng.permutation(self._kept).tolist())
             batch, queue = queue[: self._batch_size], queue[self._batch_size :]
             seeds = rng.integers(2**31, size=len(batch)).tolist()
-            own = slice(self._rank, None, self._world_size)
+            own = share_of(self._rank, self._world_size, len(batch))
             yield list(zip(batch[own], seeds[own], strict=True))
+
+
+def share_of(rank: int, world_size: int, batch_size: int) -> slice:
+    """The images of a batch that a process forwards; all processes together forward all."""
+    return slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+
+
+def check_shares(batch_size: int, world_size: int) -> None:
+    """Raise a `UserError` if a process would be left without an image."""
+    if batch_size < world_size:
+        raise UserError(
+            f"A batch has {batch_size} images for {world_size} processes; train with fewer "
+            "processes (--num-gpus), or set SOLVER.IMS_PER_BATCH higher."
+        )
 
 
 def build_batch_sampler(

@@ -56,8 +56,9 @@ class Refiner(Protocol):
     A refiner is a frozen dataclass; its fields are its hyper-parameters and its config keys. One
     that cannot work with every network also has the method of `ChecksViews`, one that needs more
     than the views the property of `NeedsExtras`, one that looks at the cameras the method of
-    `ChecksCameras`. One that reads `inputs.distances` or `inputs.eps` says so with the class
-    attribute `uses_distances` or `uses_eps`, so that they are there with every clusterer.
+    `ChecksCameras`, one that drops images in several steps that of `HasFilters`. One that reads
+    `inputs.distances` or `inputs.eps` says so with the class attribute `uses_distances` or
+    `uses_eps`, so that they are there with every clusterer.
     """
 
     def refine(self, inputs: RefinerInputs) -> Mapping[str, PseudoLabels]:
@@ -75,6 +76,18 @@ class ChecksViews(Protocol):
 
 
 @runtime_checkable
+class HasFilters(Protocol):
+    """A refiner that drops images in several steps; how many each left is in every record."""
+
+    def filters(self, inputs: RefinerInputs) -> Mapping[str, Mapping[str, PseudoLabels]]:
+        """Config key below the refiner's node -> the labels after that step, in order.
+
+        Those of the last step are what `refine` returns.
+        """
+        ...
+
+
+@runtime_checkable
 class NeedsExtras(Protocol):
     """A refiner that reads `FeatureSet.extras`.
 
@@ -85,6 +98,17 @@ class NeedsExtras(Protocol):
     def extras(self) -> tuple[str, ...]:
         """The names of those that it reads; () for none."""
         ...
+
+
+def filters_of(refiner: Refiner, inputs: RefinerInputs) -> dict[str, Mapping[str, PseudoLabels]]:
+    """Name of each filter of a refiner -> the labels after it, in order; the last are refined.
+
+    The refiner's name if it is one filter, else it and the config key, `MSPLR.MIN_IMAGES`.
+    """
+    name = type(refiner).__name__
+    if not isinstance(refiner, HasFilters):
+        return {name: refiner.refine(inputs)}
+    return {f"{name}.{key}": labels for key, labels in refiner.filters(inputs).items()}
 
 
 def check_extras(refiner: NeedsExtras, features: FeatureSet) -> None:

@@ -38,14 +38,25 @@ class MSPLR:
 
     def refine(self, inputs: RefinerInputs) -> Mapping[str, PseudoLabels]:
         """Drop the small and the single-camera clusters and close the gaps in the numbering."""
-        refined = {}
-        for view, raw in inputs.clusters.items():
-            large = cluster_sizes(raw) >= self.min_images
-            if self.min_cameras > 1:
-                camera_ids = self._require_cameras(inputs.features.camera_ids)
-                large &= cameras_per_cluster(raw, camera_ids) >= self.min_cameras
-            refined[view] = select_clusters(raw, large)
+        *_, refined = self.filters(inputs).values()
         return refined
+
+    def filters(self, inputs: RefinerInputs) -> dict[str, Mapping[str, PseudoLabels]]:
+        """The labels without the small clusters, and those without the single-camera ones too."""
+        labels: Mapping[str, PseudoLabels] = {
+            view: select_clusters(raw, cluster_sizes(raw) >= self.min_images)
+            for view, raw in inputs.clusters.items()
+        }
+        steps = {"MIN_IMAGES": labels}
+        if self.min_cameras > 1:
+            camera_ids = self._require_cameras(inputs.features.camera_ids)
+            steps["MIN_CAMERAS"] = {
+                view: select_clusters(
+                    large, cameras_per_cluster(large, camera_ids) >= self.min_cameras
+                )
+                for view, large in labels.items()
+            }
+        return steps
 
     def check_cameras(self, camera_ids: np.ndarray | None) -> None:
         """Raise a `UserError` unless there are as many cameras as a cluster has to have."""

@@ -12,7 +12,6 @@ from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from torch import nn
 from torch.nn import functional as F
 
-from ...errors import UserError
 from .multi_view_head import stripes
 from .pseudo_label_head import Outputs, PseudoLabelHead
 
@@ -70,23 +69,6 @@ class PyramidHead(PseudoLabelHead):
         norm = [get_norm(norm_type, dim)] if with_bnneck else []
         self.bottleneck = nn.Sequential(*norm, nn.ReLU())
         self.dropout = nn.Dropout(dropout)
-
-    @classmethod
-    def view_names(cls, cfg: Any) -> tuple[str, ...]:
-        """`global` alone.
-
-        Raises:
-            UserError: `MODEL.HEADS.PYRAMID.LEVELS` or `MODEL.HEADS.EMBEDDING_DIM` is out of range.
-        """
-        for key, value, least in (
-            ("PYRAMID.LEVELS", cfg.MODEL.HEADS.PYRAMID.LEVELS, 1),
-            ("EMBEDDING_DIM", cfg.MODEL.HEADS.EMBEDDING_DIM, 0),
-        ):
-            if value < least:
-                raise UserError(
-                    f"MODEL.HEADS.{key} is {value}, but PyramidHead needs {least} or more."
-                )
-        return ("global",)
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:

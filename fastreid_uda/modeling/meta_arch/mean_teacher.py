@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..heads.pseudo_label_head import Outputs
 from ..losses import ClassMemory
+from ..whole_batch import share_batch
 from .uda_baseline import UDABaseline, view_of
 
 
@@ -137,6 +138,7 @@ class MeanTeacher(nn.Module):
         images = self.students[0].preprocess_image(batched_inputs)
         if not self.training:
             return self.features(images, self.views if views is None else views)
+        share_batch(len(images))
         several = images.ndim == 5
         own = images.unbind(dim=1) if several else (images,) * len(self.students)
         targets, weights = self.students[0].supervision(batched_inputs)

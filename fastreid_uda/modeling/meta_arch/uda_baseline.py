@@ -13,6 +13,7 @@ from torch import nn
 from ...errors import UserError
 from ..heads.pseudo_label_head import LOGITS, Outputs, check_head
 from ..losses import LOSSES, ClassMemory, Loss
+from ..whole_batch import gather, share_batch
 
 
 @META_ARCH_REGISTRY.register()
@@ -80,8 +81,8 @@ class UDABaseline(Baseline):
     ) -> None:
         """New classifiers and new class memories for the classes of a round.
 
-        A classifier that no loss of its view reads does not require a gradient: it would never get
-        one, for which several processes would wait.
+        A classifier or a neck that no loss of its view reads does not require a gradient: it would
+        never get one, for which several processes would wait.
 
         Args:
             num_classes: view -> K.
@@ -95,6 +96,8 @@ class UDABaseline(Baseline):
             )
             losses = self.criteria[view].values() if view in self.criteria else ()
             branch.weight.requires_grad_(uses_classifier(losses))
+            if not uses_neck(losses, branch.neck_feat):
+                branch.bottleneck.requires_grad_(False)
             for loss in losses:
                 if isinstance(loss, ClassMemory):
                     rows = (class_means or {}).get(f"{loss.starts_from}/{view}")
@@ -134,6 +137,7 @@ class UDABaseline(Baseline):
                 name: outputs[self.heads.feature_name(kind, view)]
                 for name, (kind, view) in zip(names, asked, strict=True)
             }
+        share_batch(len(images))
         targets, weights = self.supervision(batched_inputs)
         return self.losses(self.outputs(images, targets), targets, weights)
 
@@ -170,6 +174,7 @@ class UDABaseline(Baseline):
     def update_statistics(self, batched_inputs: dict[str, Any]) -> None:
         """Forward unlabelled images for the running statistics of batch norm and nothing else."""
         images = self.preprocess_image(batched_inputs)
+        share_batch(len(images))
         no_class = torch.full((len(images),), -1, device=self.device)  # fast-reid's sign for it
         self.outputs(images, dict.fromkeys(self.views, no_class))
 
@@ -182,6 +187,8 @@ class UDABaseline(Baseline):
     ) -> dict[str, torch.Tensor]:
         """The scaled losses of a batch, summed over the views, under the names of the log.
 
+        Of the batch of all processes, of which each gives its own images.
+
         Args:
             outputs: view -> outputs of this network.
             targets: view -> (B,).
@@ -189,13 +196,20 @@ class UDABaseline(Baseline):
             teacher: view -> outputs of the teacher, without gradient.
         """
         total: dict[str, torch.Tensor] = {}
+        weights = None if weights is None else gather(weights)
         for view, losses in self.criteria.items():
-            guide = None if teacher is None else teacher[view]
+            guide = None if teacher is None else gather_all(teacher[view])
+            own, labels = gather_all(outputs[view]), gather(targets[view])
             for name, loss in losses.items():
                 trust = weights if name in self.weighted else None
-                value = self.factors[view] * loss(outputs[view], targets[view], trust, guide)
+                value = self.factors[view] * loss(own, labels, trust, guide)
                 total[loss.label] = total.get(loss.label, 0) + value
         return total
+
+
+def gather_all(outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The outputs of a view for the images of all processes."""
+    return {name: gather(rows) for name, rows in outputs.items()}
 
 
 def view_of(name: str, kinds: Collection[str], views: Sequence[str]) -> tuple[str, str]:
@@ -230,8 +244,7 @@ def losses_of(view: str, losses_node: Any) -> list[tuple[str, float | None]]:
         return [(name, None) for name in names]
     names = tuple(losses_node.PARTS.NAME) or names
     scales = tuple(losses_node.PARTS.SCALES) or (None,) * len(names)
-    numbers = all(scale is None or isinstance(scale, int | float) for scale in scales)
-    if not numbers or len(scales) != len(names):
+    if len(scales) != len(names):
         raise UserError(
             f"MODEL.LOSSES.PARTS.SCALES is {scales}, but it needs one number for each loss of the "
             f"parts: {', '.join(names)}."
@@ -242,6 +255,18 @@ def losses_of(view: str, losses_node: Any) -> list[tuple[str, float | None]]:
 def uses_classifier(losses: Iterable[Loss]) -> bool:
     """Whether one of the losses reads logits."""
     return any(LOGITS.intersection(loss.reads) for loss in losses)
+
+
+def uses_neck(losses: Iterable[Loss], features: str) -> bool:
+    """Whether one of the losses reads what the neck gives.
+
+    Args:
+        losses: of a view.
+        features: where the head takes those for the losses, `before` or `after` the neck.
+    """
+    if features == "after":
+        return True
+    return any(set(loss.reads) - {"features"} for loss in losses)
 
 
 def build_losses(wanted: list[tuple[str, float | None]], losses_node: Any) -> nn.ModuleDict:

@@ -1,0 +1,113 @@
+"""Config files -> nested mappings: YAML without tags, without repeated keys, with bases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+from .errors import UserError
+
+BASE_KEY = "_BASE_"
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that is written twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen and key.value != "<<":
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"the key {key.value} is there twice; keep one of them",
+                        problem_mark=key.start_mark,
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_mapping(path: str) -> dict[str, Any]:
+    """The content of one YAML file; {} if it is empty.
+
+    Nothing but plain values is made of it, so that a file of a stranger cannot run code.
+
+    Raises:
+        UserError: the file is not there, no YAML, or no mapping.
+    """
+    if os.path.isdir(path):
+        raise UserError(f"The config file {path} is a folder; give a YAML file.")
+    if not os.path.isfile(path):
+        raise UserError(f"The config file {path} does not exist; check its name and {BASE_KEY}.")
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.load(file, _StrictLoader)
+    except OSError as error:
+        raise UserError(f"The config file {path} cannot be read ({error.strerror}).") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is no YAML file of config keys: it is nested too deep.") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date like 2024-13-1
+        raise UserError(
+            f"{path} is no YAML file ({' '.join(str(error).split())}); correct it."
+        ) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path} is no YAML mapping of config keys; write lines such as UDA: {{ROUNDS: 50}}."
+        )
+    return content
+
+
+def base_chain(path: str) -> list[str]:
+    """A config file and its bases, nearest first.
+
+    Raises:
+        UserError: a file cannot be read, or the bases form a loop.
+    """
+    return [file for file, _ in _read_chain(path)]
+
+
+def read_with_bases(path: str) -> dict[str, Any]:
+    """The content of a YAML file over that of the file that its `_BASE_` names, and so on."""
+    merged: dict[str, Any] = {}
+    for file, content in reversed(_read_chain(path)):
+        content.pop(BASE_KEY, None)
+        try:
+            _merge(content, merged)
+        except RecursionError as error:  # an alias that holds itself
+            raise UserError(f"{file} is nested too deep; write its keys out.") from error
+    return merged
+
+
+def _read_chain(path: str) -> list[tuple[str, dict[str, Any]]]:
+    """(file, content), nearest first."""
+    chain: list[tuple[str, dict[str, Any]]] = []
+    while path:
+        real = os.path.realpath(path)
+        if any(real == os.path.realpath(file) for file, _ in chain):
+            names = " -> ".join([*(file for file, _ in chain), path])
+            raise UserError(
+                f"The config file {path} is its own {BASE_KEY}: {names}; change one of them."
+            )
+        content = read_mapping(path)
+        chain.append((path, content))
+        base = content.get(BASE_KEY) or ""
+        if not isinstance(base, str):
+            raise UserError(f"{path} has the {BASE_KEY} {base!r}, but it must be a file name.")
+        path = os.path.join(os.path.dirname(path), os.path.expanduser(base)) if base else ""
+    return chain
+
+
+def _merge(content: dict[str, Any], merged: dict[str, Any]) -> None:
+    """Put the values of a file over those of its bases, in place."""
+    for key, value in content.items():
+        below = merged.get(key)
+        if isinstance(value, dict):
+            if not isinstance(below, dict):
+                below = merged[key] = {}
+            _merge(value, below)
+        elif value is not None or not isinstance(below, dict):  # "UDA:" alone changes nothing
+            merged[key] = value
