@@ -174,12 +174,9 @@ class UDATrainer(DefaultTrainer):
                 `memory_features`, from whose class means the class memories start; None: random.
         """
         self.labels = dict(labels)
-        arrays = [
-            a for part in labels.values() for a in (part.labels, part.weights, part.centroids)
-        ]
         require_same(
             f"The labeling of round {self.round}",
-            b"".join(np.ascontiguousarray(array).tobytes() for array in arrays),
+            as_bytes(labels) + str(self.memory.get("eps")).encode(),
             "its machine or its connection is damaged: continue with --resume on others",
         )
         self.dataset.relabel(labels)
@@ -394,6 +391,12 @@ class UDATrainer(DefaultTrainer):
     def build_model(cls, cfg: Any) -> nn.Module:
         """The network of the config."""
         return build_network(cfg)
+
+
+def as_bytes(labels: Mapping[str, PseudoLabels]) -> bytes:
+    """What several processes must have in common to train on the same labels."""
+    arrays = [a for part in labels.values() for a in (part.labels, part.weights, part.centroids)]
+    return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
 
 def make_grad_scaler() -> Any:
