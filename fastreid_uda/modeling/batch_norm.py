@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -70,7 +72,7 @@ class GroupedBatchNorm(_BatchNorm):
         return output
 
     def _by_own_groups(
-        self, input: torch.Tensor, shares: Shares, bounds: list[int]
+        self, input: torch.Tensor, shares: Shares, bounds: Sequence[int]
     ) -> torch.Tensor:
         """Every group is of one process."""
         own = shares.own
@@ -107,12 +109,11 @@ class _AcrossProcesses(torch.autograd.Function):
         bias: torch.Tensor,
         eps: float,
         shares: Shares,
-        bounds: list[int],
+        bounds: tuple[int, ...],
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         wide = torch.promote_types(x.dtype, torch.float32)
-        member = _members(shares, bounds).to(x.device, wide)
-        pixels = x[0, 0].numel()
-        count = torch.tensor(bounds, dtype=wide, device=x.device).diff()[:, None] * pixels
+        member, images = _members(shares, bounds, x.device, wide)
+        count = images * x[0, 0].numel()
         values = x.to(wide).flatten(2) if x.dim() > 2 else x.to(wide)[..., None]
         means = _summed(member, values) / count
         centered = values - (member.T @ means)[..., None]
@@ -142,11 +143,15 @@ class _AcrossProcesses(torch.autograd.Function):
         return dx.reshape(gradient.shape).to(gradient.dtype), of_weight, of_bias, None, None, None
 
 
-def _members(shares: Shares, bounds: list[int]) -> torch.Tensor:
-    """(G, b): 1 where an image of this process is of a group, else 0."""
+@lru_cache(maxsize=16)
+def _members(
+    shares: Shares, bounds: tuple[int, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(G, b): 1 where an image of this process is of a group, else 0; (G, 1) images of a group."""
     places = torch.arange(shares.own.start, shares.own.stop)
     starts, stops = torch.tensor(bounds[:-1])[:, None], torch.tensor(bounds[1:])[:, None]
-    return ((starts <= places) & (places < stops)).float()
+    member = (starts <= places) & (places < stops)
+    return member.to(device, dtype), (stops - starts).to(device, dtype)
 
 
 def _summed(member: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -156,7 +161,7 @@ def _summed(member: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return sums
 
 
-def group_bounds(total: int, group: int) -> list[int]:
+def group_bounds(total: int, group: int) -> tuple[int, ...]:
     """Where the groups of a batch begin, and its end.
 
     Args:
@@ -164,10 +169,10 @@ def group_bounds(total: int, group: int) -> list[int]:
         group: G; 0: one group.
     """
     number = max(1, total // group) if group else 1
-    return [n * total // number for n in range(number + 1)]
+    return tuple(n * total // number for n in range(number + 1))
 
 
-def is_aligned(shares: Shares, bounds: list[int]) -> bool:
+def is_aligned(shares: Shares, bounds: Sequence[int]) -> bool:
     """Whether every group is of one process."""
     starts = [sum(shares.sizes[:rank]) for rank in range(len(shares.sizes))]
     return set(starts) <= set(bounds)
