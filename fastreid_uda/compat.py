@@ -391,6 +391,8 @@ def distributed_worker(
     The children of `launch` find their first function by its module; since that is this one, they
     import `fastreid_uda` and with it the mends.
     """
+    import torch
+
     from .distributed import run_process
 
     run_process(
@@ -401,6 +403,7 @@ def distributed_worker(
         world_size=world_size,
         local_rank=local_rank,
         local_size=num_gpus_per_machine,
+        on_gpu=torch.cuda.is_available(),
     )
 
 

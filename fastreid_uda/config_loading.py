@@ -9,9 +9,16 @@ from fastreid.config import get_cfg
 
 from .config import add_uda_config
 from .config_checks import check_config
-from .config_values import merge_mapping, merge_pair
+from .config_values import get, merge_mapping, merge_pair
 from .errors import UserError
 from .yaml_files import base_chain, read_with_bases
+
+FILES = (
+    "OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH", "UDA.MEAN_TEACHER.WEIGHTS",
+    "DATASETS.FOLDER.TRAIN", "DATASETS.FOLDER.QUERY", "DATASETS.FOLDER.GALLERY",
+    "DATASETS.FOLDER.CSV",
+)  # fmt: skip
+"""Keys of files and folders, in which ~ is the home folder."""
 
 
 def load_config(config_file: str, overrides: list[Any] | None = None) -> Any:
@@ -31,6 +38,7 @@ def load_config(config_file: str, overrides: list[Any] | None = None) -> Any:
     if cfg.UDA.SOURCE.CONFIG:
         cfg.UDA.SOURCE.CONFIG = find_recipe(cfg.UDA.SOURCE.CONFIG, config_file)
     check_config(cfg)
+    _expand_home(cfg)
     return cfg
 
 
@@ -64,8 +72,20 @@ def source_config(cfg: Any, stage: str, student: int = 0) -> Any:
     recipe.DATASETS.NAMES = cfg.DATASETS.NAMES if stage == "source" else cfg.UDA.TARGET
     recipe.MODEL.WEIGHTS = ""
     check_config(recipe)
+    _expand_home(recipe)
     recipe.freeze()
     return recipe
+
+
+def _expand_home(cfg: Any) -> None:
+    """Write the home folder for the ~ at the beginning of paths, in place."""
+    for key in FILES:
+        group, _, name = key.rpartition(".")
+        value = get(cfg, key)
+        paths = [
+            os.path.expanduser(path) for path in ([value] if isinstance(value, str) else value)
+        ]
+        get(cfg, group)[name] = paths[0] if isinstance(value, str) else type(value)(paths)
 
 
 def merge_file(cfg: Any, path: str) -> None:

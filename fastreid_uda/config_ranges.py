@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from .config_values import all_keys, get
+from .config_values import EPS_KEY, INTEGERS, NUMBERS, all_keys, get
 from .errors import UserError
 
 ABOVE_0 = """
@@ -41,14 +41,10 @@ LENGTHS = {
     "MODEL.BACKBONE.STRIDE_SIZE",
     3: "MODEL.PIXEL_MEAN MODEL.PIXEL_STD INPUT.REA.VALUE",
 }
-NUMBERS = (
-    "MODEL.PIXEL_MEAN MODEL.PIXEL_STD INPUT.REA.VALUE INPUT.CROP.SCALE INPUT.CROP.RATIO "
-    "DATALOADER.SET_WEIGHT SOLVER.STEP_FACTORS MODEL.LOSSES.PARTS.SCALES"
-)
-INTEGERS = (
-    "SOLVER.STEPS INPUT.SIZE_TRAIN INPUT.SIZE_TEST INPUT.CROP.SIZE MODEL.BACKBONE.STRIDE_SIZE"
-)
-MIXED = "UDA.SOURCE.OPTS KD.MODEL_CONFIG UDA.CLUSTER.EPS"  # all other lists hold names
+MIXED = f"UDA.SOURCE.OPTS KD.MODEL_CONFIG {EPS_KEY}"  # all other lists hold names
+LARGEST = 2**31 - 1
+"""Of the integers, in size, but for the seed; the libraries below hold no more, or overflow."""
+_SEED = "UDA.SEED"
 _INFINITE = "SOLVER.CLIP_GRADIENTS.NORM_TYPE"
 _RANGES = (  # keys, least, most, whether the least is left out, how to say it
     (ABOVE_0, 0, math.inf, True, "above 0"),
@@ -59,12 +55,12 @@ _RANGES = (  # keys, least, most, whether the least is left out, how to say it
     ("UDA.STABLE_ARI", -1, 1, False, "between -1 and 1"),
     ("INPUT.CJ.HUE", 0, 0.5, False, "between 0 and 0.5"),
     ("SOLVER.IMS_PER_BATCH", 2, math.inf, False, "2 or more"),
-    ("UDA.SEED", 0, 2**32 - 1, False, "between 0 and 2**32 - 1"),
+    (_SEED, 0, 2**32 - 1, False, "between 0 and 2**32 - 1"),
 )
 
 
 def check_ranges(cfg: Any) -> None:
-    """Refuse lists of the wrong things, and numbers that are out of range or not finite.
+    """Refuse lists of the wrong things, and numbers out of range, too large or not finite.
 
     Raises:
         UserError: naming the key, its value and what is accepted.
@@ -74,14 +70,20 @@ def check_ranges(cfg: Any) -> None:
         value = get(cfg, key)
         if isinstance(value, list | tuple):
             _check_list(key, value)
+        if key not in (_SEED, "UDA.SOURCE.OPTS") and any(
+            abs(n) > LARGEST for n in _all(int, value)
+        ):
+            raise UserError(
+                f"{key} is {value!r:.40}, but an integer must be at most 2**31 - 1 in size."
+            )
     for names, least, most, open_end, allowed in _RANGES:
         for key in names.split():
             value = get(cfg, key)
             for number in value if isinstance(value, list | tuple) else [value]:
                 if not least <= number <= most or (open_end and number == least):
-                    raise UserError(f"{key} is {value}, but it must be {allowed}.")
+                    raise UserError(f"{key} is {value!s:.80}, but it must be {allowed}.")
     for key in keys:
-        for number in _floats(get(cfg, key)):
+        for number in _all(float, get(cfg, key)):
             if math.isnan(number) or (math.isinf(number) and key != _INFINITE):
                 raise UserError(f"{key} is {get(cfg, key)}, but it must be finite.")
 
@@ -103,7 +105,8 @@ def _check_list(key: str, values: list | tuple) -> None:
         raise UserError(f"{key} is {values!r:.80}, but it must be {wanted}.")
 
 
-def _floats(value: Any) -> Iterator[float]:
+def _all(kind: type, value: Any) -> Iterator[Any]:
+    """The numbers of a kind in a value that is one, or a list."""
     for part in value if isinstance(value, list | tuple) else [value]:
-        if isinstance(part, float):
+        if isinstance(part, kind):
             yield part

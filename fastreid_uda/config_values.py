@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import datetime
 import difflib
 import warnings
 from collections.abc import Mapping
@@ -15,14 +16,25 @@ from .errors import UserError
 EPS_KEY = "UDA.CLUSTER.EPS"
 """A number, a word or None: the only key whose values are not all of one kind."""
 
+NUMBERS = (
+    "MODEL.PIXEL_MEAN MODEL.PIXEL_STD INPUT.REA.VALUE INPUT.CROP.SCALE INPUT.CROP.RATIO "
+    "DATALOADER.SET_WEIGHT SOLVER.STEP_FACTORS MODEL.LOSSES.PARTS.SCALES"
+)
+"""Keys of lists of numbers."""
+INTEGERS = (
+    "SOLVER.STEPS INPUT.SIZE_TRAIN INPUT.SIZE_TEST INPUT.CROP.SIZE MODEL.BACKBONE.STRIDE_SIZE"
+)
+"""Keys of lists of integers."""
+
 _KINDS = {
     bool: "True or False",
     int: "an integer",
     float: "a number",
-    str: "text; put quotes around a number",
+    str: "text",
     list: "a list, e.g. \"['a', 'b']\"",
     tuple: "a list, e.g. \"('a',)\" or \"('a', 'b')\"",
 }
+_BOOLEANS = {"true": True, "false": False}
 
 
 def merge_mapping(cfg: Any, content: Mapping[Any, Any], place: str, prefix: str = "") -> None:
@@ -41,7 +53,7 @@ def merge_mapping(cfg: Any, content: Mapping[Any, Any], place: str, prefix: str 
         key = f"{prefix}{name}"
         node = get(cfg, prefix)
         if not isinstance(name, str) or name not in node:
-            raise _unknown(cfg, key, place)
+            raise _dotted(cfg, key, name, value, place) or _unknown(cfg, key, place)
         if isinstance(node[name], CfgNode) and (value is None or isinstance(value, Mapping)):
             merge_mapping(cfg, value or {}, place, f"{key}.")
         else:
@@ -79,7 +91,9 @@ def _accepted(old: Any, value: Any, key: str, place: str) -> Any:
     """The value as the key takes it.
 
     As yacs does: text that reads as a Python literal is that literal, and lists and tuples stand
-    for each other. Beyond that, an integer may stand for a float, and a literal for its text.
+    for each other. Beyond that, an integer may stand for a float, a literal for its text, and true
+    for True; and the members of a list of numbers are read like single ones, as YAML takes 1e2 for
+    text.
     """
     if isinstance(old, CfgNode):
         raise UserError(
@@ -87,18 +101,31 @@ def _accepted(old: Any, value: Any, key: str, place: str) -> Any:
             f"such as {all_keys(old, key + '.')[0]}; set one of them."
         )
     literal = _literal(value)
+    if key in NUMBERS.split() and isinstance(literal, list | tuple):
+        literal = [_literal(member) for member in literal]
     if key == EPS_KEY or old is None or type(literal) is type(old):
         return literal
     if isinstance(old, list | tuple) and isinstance(literal, list | tuple):
         return type(old)(literal)
+    if isinstance(old, bool) and isinstance(value, str) and value.lower() in _BOOLEANS:
+        return _BOOLEANS[value.lower()]
     if isinstance(old, float) and type(literal) is int and abs(literal) < 2**53:
         return float(literal)
     if isinstance(old, str) and isinstance(value, str):
         return value
     raise UserError(
         f"{place} sets {key} to {_short(value)}, which is not accepted: it must be "
-        f"{_KINDS[type(old)]}."
+        f"{_wanted(old, key, value)}."
     )
+
+
+def _wanted(old: Any, key: str, value: Any) -> str:
+    """What a key accepts in place of a value."""
+    if key in f"{NUMBERS} {INTEGERS}".split():
+        kind = "integers" if key in INTEGERS.split() else "numbers"
+        return f'a list of {kind}, e.g. "{old or type(old)((1, 2))}"'
+    quotable = isinstance(old, str) and isinstance(value, int | float | datetime.date)
+    return _KINDS[type(old)] + ("; put quotes around it" if quotable else "")
 
 
 def _literal(value: Any) -> Any:
@@ -114,8 +141,22 @@ def _literal(value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    if value is None:
+        return "nothing (its value is empty)"
+    text = f"the date {value}" if isinstance(value, datetime.date) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _dotted(cfg: Any, key: str, name: Any, value: Any, place: str) -> UserError | None:
+    """How to write a key of a file that has been written with dots; None if there is no such."""
+    if not isinstance(name, str) or "." not in name:
+        return None
+    if key not in all_keys(cfg) and not isinstance(get(cfg, key), CfgNode):
+        return None
+    *groups, last = name.split(".")
+    shown = value if isinstance(value, int | float) else "..."
+    nested = f"{': {'.join(groups)}: {{{last}: {shown}{'}' * len(groups)}"
+    return UserError(f"{place} sets {key} with dots in its name; nest it instead: {nested}")
 
 
 def _unknown(cfg: Any, key: str, place: str) -> UserError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ _PAUSES = (0.005, 0.5)
 
 
 class _Board:
-    """Words that the main process leaves for the others, in the order in which they are asked for.
+    """Counts the words of the main process, for which the others wait one after the other.
 
     A collective call fails when a process comes later than `TIMEOUT`; a look at the store does not.
     Where others than `run_process` have brought the processes together, there is no store and no
@@ -37,15 +38,14 @@ class _Board:
     store: Any = None
     words = 0
 
-    def announce(self, word: str) -> None:
-        self.words += 1
+    def announce(self) -> None:
         if self.store is not None:
-            self.store.set(f"word/{self.words}", word)
+            self.store.add("words", 1)
 
     def wait(self) -> None:
         self.words += 1
-        key, pause = f"word/{self.words}", _PAUSES[0]
-        while self.store is not None and not self.store.check([key]):
+        pause = _PAUSES[0]
+        while self.store is not None and self.store.add("words", 0) < self.words:
             time.sleep(pause)
             pause = min(1.5 * pause, _PAUSES[1])
 
@@ -62,10 +62,11 @@ def run_process(
     world_size: int,
     local_rank: int,
     local_size: int,
+    on_gpu: bool,
 ) -> None:
     """One process of a run of several: join the others, call `main(*args)`, leave together.
 
-    NCCL with a GPU each, or gloo without CUDA. An error of any process ends all of them with its
+    NCCL with a GPU each, or gloo on the CPU. An error of any process ends all of them with its
     message, see `ProcessWatch`.
 
     Args:
@@ -76,28 +77,34 @@ def run_process(
         world_size: number of processes.
         local_rank: of this process among those of its machine; the number of its GPU.
         local_size: number of processes of a machine, the same on each.
+        on_gpu: whether each has a GPU.
 
     Raises:
-        UserError: there are fewer GPUs than processes, or another process has failed.
+        UserError: there are fewer GPUs than processes, the processes do not meet, or another one
+            has failed.
     """
-    cuda = torch.cuda.is_available()
-    if cuda and local_size > torch.cuda.device_count():
+    if on_gpu and local_size > torch.cuda.device_count():
         raise UserError(
             f"{local_size} processes are asked for on this machine (--num-gpus), but it has "
             f"{torch.cuda.device_count()} GPU(s)."
         )
-    if cuda:
+    if on_gpu:
         # Before the first collective call, which otherwise takes GPU 0 on every rank.
         torch.cuda.set_device(local_rank)
-    dist.init_process_group(
-        backend="nccl" if cuda else "gloo",
-        init_method=url,
-        world_size=world_size,
-        rank=rank,
-        timeout=TIMEOUT,
-    )
-    with ProcessWatch(connect(url), rank, world_size):
-        _board.store, _board.words = connect(url), 0
+    backend = "nccl" if on_gpu else "gloo"
+    try:
+        dist.init_process_group(
+            backend, init_method=url, world_size=world_size, rank=rank, timeout=TIMEOUT
+        )
+        watched, board = connect(url), connect(url)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(
+            f"The processes cannot meet at {url} ({' '.join(str(error).split())[:120]}); look "
+            "whether the address is that of machine 0 and its port is free (--dist-url "
+            "tcp://HOST:PORT, or --master_port of torchrun)."
+        ) from error
+    with ProcessWatch(watched, rank, world_size):
+        _board.store, _board.words = board, 0
         _make_machine_group(rank, world_size, local_size)
         main(*args)
         wait_for_main()
@@ -107,6 +114,13 @@ def run_process(
 def _make_machine_group(rank: int, world_size: int, local_size: int) -> None:
     """The group of the processes of this machine, which fast-reid asks for the local rank."""
     comm.synchronize()
+    sizes: list[Any] = [None] * world_size
+    dist.all_gather_object(sizes, local_size)
+    if len(set(sizes)) > 1:
+        raise UserError(
+            f"The machines have {', '.join(map(str, sorted(set(sizes))))} processes; start the "
+            "same number on each."
+        )
     for first in range(0, world_size, local_size):
         # Every rank takes part in making every group, and keeps that of its own machine.
         group = dist.new_group(list(range(first, first + local_size)), timeout=TIMEOUT)
@@ -117,9 +131,9 @@ def _make_machine_group(rank: int, world_size: int, local_size: int) -> None:
 def on_main_process(function: Callable[[], T]) -> T:
     """Run a function on rank 0 and give its result, or its error, to all ranks.
 
-    A status word goes out before the result, and the other ranks look for it instead of waiting in
-    a collective call: the function may take longer than `TIMEOUT`, and an error on rank 0 is an
-    error on all ranks and not a hang.
+    The other ranks look for a word of rank 0 instead of waiting in a collective call, because the
+    function may take longer than `TIMEOUT`. The word says that there is a result or an error, which
+    then goes to all: an error on rank 0 is an error on all ranks and not a hang.
     """
     if comm.get_world_size() == 1:
         return function()
@@ -128,8 +142,8 @@ def on_main_process(function: Callable[[], T]) -> T:
         try:
             message = [function(), None]
         except Exception as failure:
-            message = [None, failure]
-        _board.announce("failed" if message[1] is not None else "done")
+            message = [None, _that_travels(failure)]
+        _board.announce()
     else:
         _board.wait()
     dist.broadcast_object_list(message, src=0, group=comm._get_global_gloo_group())
@@ -139,12 +153,21 @@ def on_main_process(function: Callable[[], T]) -> T:
     return result
 
 
+def _that_travels(failure: Exception) -> Exception:
+    """The error, or what can be sent of it to other processes."""
+    try:
+        pickle.loads(pickle.dumps(failure))
+    except Exception:
+        return RuntimeError(f"{type(failure).__name__}: {failure}")
+    return failure
+
+
 def wait_for_main() -> None:
     """Wait until all ranks are here, for rank 0 without a limit of time."""
     if comm.get_world_size() == 1:
         return
     if comm.is_main_process():
-        _board.announce("here")
+        _board.announce()
     else:
         _board.wait()
     comm.synchronize()
@@ -177,7 +200,7 @@ def require_shared_folder(key: str, folder: str) -> None:
         return
 
     def leave() -> str:
-        handle, path = tempfile.mkstemp(dir=folder, prefix=".shared.")
+        handle, path = tempfile.mkstemp(dir=folder, prefix=".shared.", suffix=".tmp")
         os.close(handle)
         return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Hashable
 from typing import Any
 
@@ -11,10 +12,15 @@ import yaml
 from .errors import UserError
 
 BASE_KEY = "_BASE_"
+_DECIMAL = r"[-+]?(0|[1-9][0-9_]*)"
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that is written twice, of which YAML would silently take the last."""
+    """Refuses what YAML would silently take for something else than what is written.
+
+    Those are a key that is there twice, of which YAML takes the last, and the numbers that YAML 1.1
+    reads in base 8 (010), 16, 2 or 60 (1:30).
+    """
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -27,6 +33,22 @@ class _StrictLoader(yaml.SafeLoader):
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: Any) -> int | float:
+        """Integers and floats in decimal."""
+        integer = node.tag.endswith(":int")
+        value = self.construct_yaml_int(node) if integer else self.construct_yaml_float(node)
+        if ":" in node.value or (integer and not re.fullmatch(_DECIMAL, node.value)):
+            raise yaml.constructor.ConstructorError(
+                problem=f"{node.value} would be read as {value}; write it in decimal, or in quotes "
+                "if it is text",
+                problem_mark=node.start_mark,
+            )
+        return value
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_number)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_number)
 
 
 def read_mapping(path: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from fastreid.data.datasets import DATASET_REGISTRY
-from fastreid.data.samplers import InferenceSampler
 from fastreid.utils import comm
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
@@ -17,7 +16,7 @@ from ..errors import UserError
 from .image_list import ImageList, make_image_list
 from .pseudo_labeled_dataset import ImageDataset, PseudoLabeledDataset
 from .samplers import build_batch_sampler
-from .samplers.batch_samplers import RandomBatchSampler
+from .samplers.batch_samplers import RandomBatchSampler, check_shares, share_of
 from .transforms import build_transforms
 
 
@@ -170,8 +169,11 @@ class _InOrder(BatchSampler):
     """Contiguous batches of the share of this process."""
 
     def __init__(self, size: int, batch_size: int) -> None:
-        share = max(1, batch_size // comm.get_world_size())
-        super().__init__(InferenceSampler(size), share, drop_last=False)
+        processes = comm.get_world_size()
+        check_shares(size, processes)
+        own = share_of(comm.get_rank(), processes, size)
+        share = max(1, batch_size // processes)
+        super().__init__(range(own.start, own.stop), share, drop_last=False)
 
 
 def _loader(dataset: Dataset, batch_sampler: Sampler, cfg: Any) -> DataLoader:

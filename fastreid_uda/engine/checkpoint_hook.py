@@ -26,6 +26,6 @@ class CheckpointHook(HookBase):
     def after_train(self) -> None:
         """Save the network as the result of the stage, if the stage came to its end."""
         trainer = self.trainer
-        if trainer.records and (trainer.stop_reason or len(trainer.records) == trainer.num_rounds):
+        if trainer.is_over and trainer.records:
             trainer.save(FINAL)
             wait_for_main()  # the other processes read it next

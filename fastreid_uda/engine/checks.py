@@ -27,6 +27,8 @@ from ..modeling.losses import LOSSES, ClassMemory
 from ..modeling.meta_arch.uda_baseline import build_losses, losses_of, uses_classifier
 from .data_checks import check_datasets
 from .learning_rate import EPOCH_SCHEDULE
+from .run_warnings import said_later
+from .weights import load_weights, network_files
 
 SCHEDULES = (EPOCH_SCHEDULE, "MultiStepLR", "CosineAnnealingLR")
 
@@ -63,7 +65,20 @@ def check_run(cfg: Any, eval_only: bool) -> None:
     if eval_only and not cfg.DATASETS.TESTS:
         raise UserError("DATASETS.TESTS is empty, but --eval-only needs a test set.")
     _check_network(cfg)
+    _check_network_files(cfg, eval_only)
     check_datasets(cfg, eval_only)
+
+
+def _check_network_files(cfg: Any, eval_only: bool) -> None:
+    """The files of MODEL.WEIGHTS can be loaded into the network."""
+    paths = network_files(cfg)
+    if not paths:
+        return
+    bare = cfg.clone()
+    bare.defrost()
+    bare.MODEL.BACKBONE.PRETRAIN, bare.MODEL.DEVICE = False, "cpu"
+    with said_later():
+        load_weights(build_network(bare), paths, cfg.TEST.VIEWS if eval_only else ())
 
 
 def _check_names(cfg: Any) -> None:

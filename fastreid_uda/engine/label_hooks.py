@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import zlib
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from ..labeling.quality import describe_labeling
 from ..labeling.types import FeatureSet, PseudoLabels
 from .feature_extraction import check_finite, extract_features, progress_bar
 from .label_changes import settled_at, unchanged
+from .label_folder import label_file, write_image_list
 
 logger = logging.getLogger(__name__)
 
@@ -196,10 +196,7 @@ class PseudoLabelHook(HookBase):
         """OUTPUT_DIR/labels/round_<r>.npz, in the form of tools/label_features.py."""
         if not comm.is_main_process():
             return
-        folder = os.path.join(self._cfg.OUTPUT_DIR, "labels")
-        with atomic_write(os.path.join(folder, "images.txt")) as file:
-            names = "\n".join(self.trainer.images.paths) + "\n"
-            file.write(names.encode("utf-8", "surrogateescape"))
-        with atomic_write(os.path.join(folder, f"round_{self.trainer.round:03d}.npz")) as file:
+        write_image_list(self._cfg.OUTPUT_DIR, self.trainer.images.paths)
+        with atomic_write(label_file(self._cfg.OUTPUT_DIR, self.trainer.round)) as file:
             arrays = labeling_to_arrays(labeling, self.trainer.images.identities)
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

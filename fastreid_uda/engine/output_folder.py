@@ -46,6 +46,16 @@ def set_earlier_run_aside(output_dir: str, resume: bool) -> None:
     logger.warning("Starting anew; the run that was here is in %s (--resume continues one).", aside)
 
 
+def warn_of_earlier_runs(output_dir: str) -> None:
+    """Say that nothing could be resumed where an earlier run has been moved into a subfolder."""
+    earlier = sorted(glob.glob(os.path.join(glob.escape(output_dir), "earlier_run_*")))
+    if earlier:
+        logger.warning(
+            "%s has no checkpoint of an adaptation; beginning anew; earlier runs are in %s; move "
+            "one back to resume it.", output_dir, ", ".join(map(os.path.basename, earlier)),
+        )  # fmt: skip
+
+
 def is_trained(cfg: Any, digest: str, stage: str, resume: bool) -> bool:
     """Whether a stage has left its network in OUTPUT_DIR, from the same images.
 

@@ -19,6 +19,7 @@ from .checkpointing import (
     save_checkpoint,
 )
 from .epoch_writer import cut_metrics
+from .label_folder import check_label_folder
 from .learning_rate import scheduler_state
 from .resume_checks import FORMAT, check_state, flat_config
 
@@ -87,6 +88,7 @@ def resume_run(trainer: UDATrainer) -> bool:
     _load_into(trainer, state, path)
     trainer.start_epoch = state["epoch"] + 1
     on_main_process(lambda: cut_metrics(trainer.cfg.OUTPUT_DIR, state["iter"]))
+    on_main_process(lambda: _check_labels(trainer))
     logger.info("Resuming %s after epoch %d from %s.", trainer.stage, state["epoch"], path)
     return True
 
@@ -98,10 +100,20 @@ def _settle(folder: str) -> str | None:
     before: it must not become the one before itself when the next is written.
     """
     last, previous = (os.path.join(folder, name) for name in (LAST, PREVIOUS))
+    for path in (last, previous):
+        if os.path.isdir(path):
+            raise UserError(f"The checkpoint {path} is a folder; move it to another place.")
     readable = first_readable([last, previous])
     if readable == previous:
         os.replace(previous, last)
     return None if readable is None else last
+
+
+def _check_labels(trainer: UDATrainer) -> None:
+    """The files of the finished rounds and of the one under way, whose record is in the memory."""
+    under_way = [{"round": trainer.round, **trainer.memory.get("round", {})}]
+    folder = trainer.cfg.OUTPUT_DIR
+    check_label_folder(folder, [*trainer.records, *under_way], trainer.images.paths)
 
 
 def _load_into(trainer: UDATrainer, state: dict[str, Any], path: str) -> None:

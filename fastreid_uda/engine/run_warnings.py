@@ -65,6 +65,16 @@ def kept_warnings(earlier: list[dict[str, Any]] | None = None) -> Iterator[RunWa
         logging.getLogger(LOGGER).removeHandler(handler)
 
 
+@contextmanager
+def said_later() -> Iterator[None]:
+    """Keep what is only looked at from being logged; it is when it is done."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def warnings_list(entries: list[dict[str, Any]]) -> str:
     """One line per warning for the end of a run; those that differ in numbers alone share one."""
     groups: dict[str, list[dict[str, Any]]] = {}

@@ -15,12 +15,12 @@ from ..data.build import load_training_images
 from .checkpointing import FINAL
 from .full_disk import named_full_disk
 from .label_hooks import PseudoLabelHook, TrueLabelHook
-from .output_folder import clean_up, is_trained, set_earlier_run_aside
-from .run_warnings import RunWarnings, kept_warnings, warnings_list
+from .output_folder import clean_up, is_trained, set_earlier_run_aside, warn_of_earlier_runs
+from .run_warnings import RunWarnings, kept_warnings, said_later, warnings_list
 from .summary import RunSummary, results_table, rounds_table
 from .target_statistics_hook import TargetStatisticsHook
 from .trainer import UDATrainer
-from .weights import load_weights
+from .weights import load_weights, network_files
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ def run_stages(cfg: Any, resume: bool) -> dict[str, Any]:
         summary.load()
         summary.content.pop("stopped", None)  # found anew
     elif "adapt" in cfg.UDA.STAGES:
+        _look_at_source_networks(cfg)
         # Before the source stage: a run killed there must not find an older adaptation to resume.
         set_earlier_run_aside(cfg.OUTPUT_DIR, resume)
     kept = kept_warnings(summary.content.get("warnings"))
@@ -85,6 +86,16 @@ def _run_each(cfg: Any, summary: RunSummary, warnings: RunWarnings, resume: bool
             _update(summary, supervised=_scores_of(recipe, [final]))
     if "adapt" not in cfg.UDA.STAGES and weights:
         _update(summary, direct_transfer=_scores_of(cfg, weights))
+
+
+def _look_at_source_networks(cfg: Any) -> None:
+    """Refuse source networks that cannot be used, while the earlier run is in its place."""
+    if "source" not in cfg.UDA.STAGES or cfg.MODEL.WEIGHTS:
+        return
+    images = load_training_images(cfg.DATASETS.NAMES, cfg, cfg.DATASETS.COMBINEALL)
+    with said_later():
+        for student in range(cfg.UDA.MEAN_TEACHER.STUDENTS):
+            is_trained(source_config(cfg, "source", student), images.digest, "source", False)
 
 
 def _train_supervised(cfg: Any, stage: str, resume: bool) -> str:
@@ -124,6 +135,8 @@ def _adapt(cfg: Any, summary: RunSummary, warnings: RunWarnings, resume: bool) -
     if resume and trainer.resume():
         _update(summary, direct_transfer=trainer.memory["direct_transfer"])
     else:
+        if resume:
+            warn_of_earlier_runs(cfg.OUTPUT_DIR)
         if cfg.MODEL.WEIGHTS:
             load_weights(trainer.model, network_files(cfg))
         direct_transfer = UDATrainer.evaluate(cfg, trainer.model)
@@ -136,11 +149,6 @@ def _adapt(cfg: Any, summary: RunSummary, warnings: RunWarnings, resume: bool) -
         _update(summary, stopped=trainer.stop_reason)
     if trainer.records:
         logger.info("Rounds:\n%s", rounds_table(trainer.records))
-
-
-def network_files(cfg: Any) -> list[str]:
-    """The files that a config starts from, one per student or one for all; [] for none."""
-    return [cfg.MODEL.WEIGHTS, *cfg.UDA.MEAN_TEACHER.WEIGHTS] if cfg.MODEL.WEIGHTS else []
 
 
 def _start_from(cfg: Any, weights: Sequence[str]) -> Any:

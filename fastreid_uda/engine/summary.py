@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from typing import Any
 
+from fastreid.utils import comm
 from tabulate import tabulate
 
-from ..errors import UserError
 from ..files import atomic_write
+
+logger = logging.getLogger(__name__)
 
 SCORES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
 
@@ -47,13 +50,24 @@ class RunSummary:
         self.content: dict[str, Any] = dict(header)
 
     def load(self) -> None:
-        """Take over what an interrupted run has found, if its file is there."""
-        if os.path.isfile(self._path):
-            try:
-                with open(self._path, encoding="utf-8") as file:
-                    self.content = json.load(file) | self.content
-            except json.JSONDecodeError as error:
-                raise UserError(f"{self._path} is damaged ({error}); remove it.") from error
+        """Take over what an interrupted run has found, if its file is there.
+
+        The results are in its checkpoint too: of a damaged file the run only warns.
+        """
+        if not os.path.isfile(self._path):
+            return
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                found = json.load(file)
+            damage = "" if isinstance(found, dict) else "it holds no mapping"
+        except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, or not UTF-8
+            damage = str(error)
+        if not damage:
+            self.content = found | self.content
+        elif comm.is_main_process():
+            logger.warning(
+                "%s cannot be read (%s) and is made anew from the checkpoint.", self._path, damage
+            )
 
     def update(self, **entries: Any) -> None:
         """Set entries and write the file."""

@@ -68,6 +68,7 @@ class UDATrainer(DefaultTrainer):
         records: one dict per finished round.
         memory: what the label hook keeps between rounds; in the checkpoint.
         stop_reason: set by the label hook to end the run before the next epoch.
+        is_over: whether the stage has come to its end, and not to an error.
     """
 
     # fast-reid's class reads these four from a private inner trainer; here they are plain.
@@ -117,6 +118,7 @@ class UDATrainer(DefaultTrainer):
         self.records: list[dict[str, Any]] = []
         self.memory: dict[str, Any] = {}
         self.stop_reason = ""
+        self.is_over = False
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         writers = self.build_writers()
         self.register_hooks(
@@ -261,6 +263,7 @@ class UDATrainer(DefaultTrainer):
                         self.after_step()
                         self.iter += 1
                     self.after_epoch()
+                self.is_over = True
             finally:
                 self.after_train()
 
@@ -396,7 +399,8 @@ class UDATrainer(DefaultTrainer):
 def as_bytes(labels: Mapping[str, PseudoLabels]) -> bytes:
     """What several processes must have in common to train on the same labels."""
     arrays = [a for part in labels.values() for a in (part.labels, part.weights, part.centroids)]
-    return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+    sizes = str({view: part.centroids.shape for view, part in labels.items()}).encode()
+    return b"".join([sizes, *(np.ascontiguousarray(array).tobytes() for array in arrays)])
 
 
 def make_grad_scaler() -> Any:

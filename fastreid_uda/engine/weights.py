@@ -87,6 +87,11 @@ def _state_in(checkpoint: Any, path: str) -> Mapping[str, Any]:
     return state
 
 
+def network_files(cfg: Any) -> list[str]:
+    """The files that a config starts from, one per student or one for all; [] for none."""
+    return [cfg.MODEL.WEIGHTS, *cfg.UDA.MEAN_TEACHER.WEIGHTS] if cfg.MODEL.WEIGHTS else []
+
+
 def load_weights(model: nn.Module, paths: Sequence[str], tested: Sequence[str] = ()) -> None:
     """Load the networks of other runs into the students of a model, and copy them to the teachers.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 from ..errors import UserError
 from ..npz import read_npz
 from .distances import count_nonfinite_rows
+
+logger = logging.getLogger(__name__)
 
 _LAYOUT = {  # array -> (dtype kinds, dimensions, how to say it)
     "features": ("f", 2, "floats of shape (images, dimensions)"),
@@ -52,7 +55,7 @@ def read_pair(query: str | Path, gallery: str | Path) -> tuple[LabeledFeatures, 
 def read_labeled_features(path: str | Path) -> LabeledFeatures:
     """The arrays `features`, `identities` and `camera_ids` of an .npz file; others are ignored.
 
-    Nothing is unpickled, so a file from a stranger cannot run code.
+    Nothing is unpickled, so a file from a stranger cannot run code. Zero rows are warned of.
 
     Raises:
         UserError: one sentence that names the file, and the array if one is to blame.
@@ -74,6 +77,11 @@ def read_labeled_features(path: str | Path) -> LabeledFeatures:
             f"{path}: {bad} of {rows} rows of 'features' hold NaN or infinity in float32; extract "
             "them again with a model that has not diverged."
         )
+    if zero := int((~features.any(axis=1)).sum()):
+        logger.warning(
+            "%s: %d of %d rows of 'features' are zero: black images, or a dead branch?",
+            path, zero, rows,
+        )  # fmt: skip
     return LabeledFeatures(
         features=features,
         identities=arrays["identities"].astype(np.int64, copy=False),

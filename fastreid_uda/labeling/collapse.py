@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -50,6 +51,8 @@ def check_trainable(
     *,
     kept_after: KeptAfter | None = None,
     distances: Mapping[str, PairwiseDistances] | None = None,
+    features: Mapping[str, np.ndarray] | None = None,
+    zero_key: str = "",
 ) -> None:
     """Raise a `LabelingCollapse` unless there are two classes to train on.
 
@@ -63,13 +66,19 @@ def check_trainable(
         key: the config key, or node of keys, that the clusters depend on.
         kept_after: what each stage left, for the message.
         distances: view -> the distances that the radius is compared with, for the message.
+        features: view -> (N, D), the rows that were clustered, for the message.
+        zero_key: the config key to change where all of these are zero.
     """
     for view, labels in refined.items():
         raw = clusters[view]
         if len(np.unique(labels.labels[labels.kept])) < 2:
             near = (distances or {}).get(view) if view in eps else None
             steps = {name: counts[view] for name, counts in (kept_after or {}).items()}
-            story = _story(view, raw, labels, eps.get(view), near, steps)
+            rows = (features or {}).get(view)
+            story = _story(view, raw, labels, eps.get(view), _surroundings(near, rows), steps)
+            if zero_key and rows is not None and not rows.any():
+                story += ", and the rows that were clustered are all zero"
+                raise LabelingCollapse(f"{story}; change {zero_key}.")
             raise LabelingCollapse(f"{story}; change {_advice(raw, steps, key)}.")
         # Raw clusters too: a refiner that drops the images of a giant one hides that eps is wrong.
         largest = max(_largest(part) for part in (raw, labels))
@@ -86,12 +95,12 @@ def _story(
     raw: PseudoLabels,
     refined: PseudoLabels,
     eps: float | None,
-    distances: PairwiseDistances | None,
+    surroundings: str,
     steps: Mapping[str, Mapping[str, int]],
 ) -> str:
     """What the stages left of a view, without an end."""
     before, after = (count_kept({view: part})[view] for part in (raw, refined))
-    radius = "" if eps is None else f" at eps {eps:.4g}{_surroundings(distances)}"
+    radius = "" if eps is None else f" at eps {eps:.4g}{surroundings}"
     filters = ", ".join(
         f"{name} left {counts['clusters']} of {counts['images']}"
         for name, counts in steps.items()
@@ -113,10 +122,13 @@ def _advice(raw: PseudoLabels, steps: Mapping[str, Mapping[str, int]], key: str)
     return f"{first}UDA.REFINERS or their keys, or {key} for other clusters"
 
 
-def _surroundings(distances: PairwiseDistances | None) -> str:
+def _surroundings(distances: PairwiseDistances | None, rows: np.ndarray | None) -> str:
     """How far an image has to look for others."""
     if distances is None:
         return ""
+    if distances.count_near(0) == math.comb(distances.num_rows, 2):
+        alike = rows is not None and bool((rows == rows[0]).all())
+        return f" (all images are at distance 0{': the features are all alike' if alike else ''})"
     radii = distances.near_radii(np.array(_NEIGHBORS) + 1)
     shown = "/".join(f"{radius:.3g}" if np.isfinite(radius) else "more" for radius in radii)
     return f" (on average {'/'.join(map(str, _NEIGHBORS))} other images are within {shown})"

@@ -129,17 +129,21 @@ class PairwiseDistances(ABC):
         Returns:
             (S,) float32; `fill`, or the largest distance, where there are not so many pairs.
         """
+        return self._radii(neighbors, ROUNDING)
+
+    def near_radii(self, neighbors: np.ndarray) -> np.ndarray:
+        """As `radii`, but equal images count, and infinity for what lies beyond the known pairs."""
+        return self._radii(neighbors, -math.inf)
+
+    def _radii(self, neighbors: np.ndarray, above: float) -> np.ndarray:
+        """As `radii`, of the distances above a limit."""
         pairs = np.maximum(1, np.rint((neighbors - 1) * self.num_rows / 2)).astype(np.int64)
         smallest = Smallest(int(pairs[-1]))
         for distances in self._stored_pairs(None, lambda: smallest.bound):
-            smallest.add(distances[distances > ROUNDING])
+            smallest.add(distances[distances > above])
         found = smallest.ascending()
         missing = self.fill if not math.isnan(self.fill) else found.max(initial=0)
         return np.append(found, np.float32(missing))[np.minimum(pairs - 1, len(found))]
-
-    def near_radii(self, neighbors: np.ndarray) -> np.ndarray:
-        """As `radii`, but infinity for what lies beyond the pairs that are known."""
-        return self.radii(neighbors)
 
     def keep_within(self, radius: float) -> None:  # noqa: B027  the default is to do nothing
         """Keep all pairs within a radius in memory, if they are not: `within` less is fast then."""
@@ -251,7 +255,7 @@ class SparseDistances(PairwiseDistances):
         """As `PairwiseDistances.near_radii`."""
         whole = copy.copy(self)
         whole._limit = None  # the pairs that are not stored are farther away
-        radii = whole.radii(neighbors)
+        radii = super(SparseDistances, whole).near_radii(neighbors)
         return radii if self._limit is None else np.where(radii > self._limit, np.inf, radii)
 
     def _stored_pairs(

@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 _LONGEST_ROW = 1e18  # twice the sum of two squares is a float32, with room for rounding
 
+_ZEROS_ADVICE = "UDA.CAMERA_NORMALIZATION (one image per camera gives zero rows)"
 _NORMALIZATION_ADVICE = "UDA.CAMERA_NORMALIZATION needs them; set it to False"
 
 
@@ -184,9 +185,15 @@ class PseudoLabeler:
         eps, key = inputs.eps, "UDA.CLUSTER.EPS"
         if not self.clusterer.uses_eps:
             eps, key = {}, f"UDA.CLUSTER.{type(self.clusterer).__name__.upper()}"
+        # Ends at the second row, as a rule.
+        differ = any((row != x[0]).any() for x in inputs.features.views.values() for row in x)
         check_trainable(
-            inputs.clusters, labels, eps, key, kept_after=kept_after, distances=inputs.distances
-        )
+            inputs.clusters, labels, eps, key,
+            kept_after=kept_after,
+            distances=inputs.distances,
+            features=inputs.clustered.views,
+            zero_key=_ZEROS_ADVICE if self.camera_normalization and differ else "",
+        )  # fmt: skip
 
     def scan_eps(
         self,
@@ -277,12 +284,16 @@ class PseudoLabeler:
         read = [*features.views.values(), *(features.extras[name] for name in self.extras)]
         finite = np.logical_and.reduce([np.isfinite(x).all(axis=1) for x in read])
         bad = np.flatnonzero(~finite)
-        if len(bad) and (self.non_finite == "raise" or not finite.any()):
+        if len(bad) and (self.non_finite == "raise" or finite.sum() < 2):
             shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+            left, remedy = "", "set UDA.NON_FINITE to drop to leave them out"
+            if finite.sum() < 2:
+                left = f", and clustering needs at least 2 others, not {finite.sum()}"
+                remedy = "replace them"
             raise UserError(
-                f"The features of {len(bad)} of {len(finite)} images are not finite (rows {shown});"
-                " the model has diverged (lower SOLVER.BASE_LR) or the images are broken (set "
-                "UDA.NON_FINITE to drop to leave them out)."
+                f"The features of {len(bad)} of {len(finite)} images are not finite (rows {shown})"
+                f"{left}; the model has diverged (lower SOLVER.BASE_LR) or the images are broken "
+                f"({remedy})."
             )
         zero = sum(int((~x.any(axis=1)).sum()) for x in features.views.values())
         if zero:

@@ -90,7 +90,7 @@ def test_batches__of_all_ranks_are_those_of_one(identities, world_size):
 
 
 def test_batches__smaller_than_the_number_of_processes_are_refused():
-    with pytest.raises(UserError, match="A batch has 8 images for 9 processes; train with fewer"):
+    with pytest.raises(UserError, match="There are 8 images for 9 processes; take fewer"):
         sampler(np.repeat(np.arange(2), 5), world_size=9)
 
 

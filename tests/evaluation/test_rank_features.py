@@ -50,6 +50,17 @@ def test_rank_features__prints_one_json_line(files, tmp_path):
     assert 0 <= figures["seconds"] < 60 and 5 < figures["peak_rss_mb"] < 1000
 
 
+def test_rank_features__zero_rows_are_said_for_each_file(files):
+    for path, zero in zip(files, (40, 3), strict=True):
+        arrays = dict(np.load(path))
+        arrays["features"][:zero] = 0
+        np.savez(path, **arrays)
+    done = run_tool(*files)
+    assert done.returncode == 0 and "Rank-1" in json.loads(done.stdout)
+    for path, share in zip(files, ("40 of 40", "3 of 150"), strict=True):
+        assert f"{path}: {share} rows of 'features' are zero" in done.stderr
+
+
 def test_rank_features__reranks(files):
     options = ["--rerank", "--metric", "euclidean", "--k1", 9, "--k2", 3, "--lambda", 0.1]
     figures = json.loads(run_tool(*files, *options).stdout)

@@ -49,7 +49,8 @@ def _run(rank, url, environment, function, folder, arguments):
         torch.save(function(folder, *arguments), path)
 
     try:
-        run_process(call, (), url=url, rank=rank, world_size=2, local_rank=rank, local_size=2)
+        place = {"rank": rank, "world_size": 2, "local_rank": rank, "local_size": 2}
+        run_process(call, (), url=url, on_gpu=False, **place)
     except Exception as error:
         torch.save(f"error: {sentence(error) or error}", path)
 

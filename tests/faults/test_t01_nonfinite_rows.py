@@ -59,6 +59,27 @@ def test_zero_rows__leave_all_numbers_finite(distance, normalized):
     assert len(np.unique(others[others != OUTLIER])) >= 2
 
 
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_zero_rows__are_a_cluster_of_their_own_but_for_cosine(distance):
+    features = make_features(noise=0.1)[0]
+    features.views["global"][:6] = 0
+    labels = make_labeler(distance)(features).labels["global"].labels
+    assert (labels[:6] == (OUTLIER if distance == "Cosine" else 0)).all()
+    assert not np.isin(labels[6:], 0 if distance != "Cosine" else []).any()
+
+
+@pytest.mark.parametrize("rest", [0, 1])
+def test_drop__too_few_are_left_says_how_many_are_not_finite(rest):
+    x = make_features()[0].views["global"][:80].copy()
+    x[rest:] = np.inf
+    with pytest.raises(
+        UserError,
+        match=rf"{80 - rest} of 80 images are not finite \(rows .*at least 2 others, not {rest}; ",
+    ) as caught:
+        make_labeler(non_finite="drop")(FeatureSet({"global": x}))
+    assert "NON_FINITE" not in str(caught.value)
+
+
 @pytest.mark.parametrize("policy", ["raise", "drop"])
 def test_diverged_network__ends_the_run_with_the_round_and_writes_no_labels(
     market, monkeypatch, policy

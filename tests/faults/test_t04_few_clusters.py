@@ -15,7 +15,7 @@ from fastreid_uda.labeling.refiners.msplr import MSPLR
 from fastreid_uda.labeling.refiners.p2lr import P2LR
 from fastreid_uda.labeling.types import FeatureSet
 from tests.engine.training import make_trainer
-from tests.faults.labelers import line_labeler, make_labeler, on_a_line
+from tests.faults.labelers import CLUSTERERS, line_labeler, make_labeler, on_a_line
 from tests.faults.watchdog import watchdog
 from tests.helpers import make_features
 
@@ -73,6 +73,24 @@ def test_distances__beyond_the_pairs_that_were_measured_are_more():
     x = np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32)
     with pytest.raises(LabelingCollapse, match=r"other images are within .*/more/more\)"):
         make_labeler("Jaccard", DBSCAN(4), eps=FixedEps(0.05))(FeatureSet({"global": x}))
+
+
+def test_distances__of_equal_images_count_as_0():
+    with pytest.raises(LabelingCollapse, match=r"eps 0\.5 \(.* within 0/2/3\)"):
+        line_labeler(0.5)(on_a_line([0, 0, 1, 1, 3, 3]))
+    with pytest.raises(LabelingCollapse, match=r"\(all images are at distance 0: .*all alike\)"):
+        line_labeler(0.5)(on_a_line([7] * 12))
+
+
+@pytest.mark.parametrize("clusterer", CLUSTERERS)
+def test_one_image_per_camera__names_the_normalization_that_leaves_zeros(clusterer):
+    x = np.random.default_rng(0).normal(size=(60, 16)).astype(np.float32)
+    labeler = make_labeler(clusterer=clusterer, camera_normalization=True)
+    with pytest.raises(LabelingCollapse, match=r"are all zero; change UDA\.CAMERA_NORMALIZATION"):
+        labeler(FeatureSet({"global": x}, np.arange(60)))
+    with pytest.raises(LabelingCollapse) as caught:  # not to blame
+        labeler(FeatureSet({"global": np.zeros_like(x)}, np.arange(60)))
+    assert "NORMALIZATION" not in str(caught.value)
 
 
 def test_filters__are_counted_and_the_one_that_emptied_everything_is_named():

@@ -157,12 +157,12 @@ def share_of(rank: int, world_size: int, batch_size: int) -> slice:
     return slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
 
 
-def check_shares(batch_size: int, world_size: int) -> None:
-    """Raise a `UserError` if a process would be left without an image."""
-    if batch_size < world_size:
+def check_shares(images: int, world_size: int) -> None:
+    """Raise a `UserError` if a process would be left without an image of a batch or a list."""
+    if images < world_size:
         raise UserError(
-            f"A batch has {batch_size} images for {world_size} processes; train with fewer "
-            "processes (--num-gpus), or set SOLVER.IMS_PER_BATCH higher."
+            f"There are {images} images for {world_size} processes; take fewer processes "
+            "(--num-gpus), or set SOLVER.IMS_PER_BATCH higher if it is less."
         )
 
 
