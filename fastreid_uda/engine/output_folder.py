@@ -51,8 +51,9 @@ def warn_of_earlier_runs(output_dir: str) -> None:
     earlier = sorted(glob.glob(os.path.join(glob.escape(output_dir), "earlier_run_*")))
     if earlier:
         logger.warning(
-            "%s has no checkpoint of an adaptation; beginning anew; earlier runs are in %s; move "
-            "one back to resume it.", output_dir, ", ".join(map(os.path.basename, earlier)),
+            "The adaptation begins anew, because %s has no checkpoint of it; earlier runs are in "
+            "%s (move one back to resume it).",
+            output_dir, ", ".join(map(os.path.basename, earlier)),
         )  # fmt: skip
 
 
