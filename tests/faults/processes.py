@@ -8,15 +8,15 @@ import time
 import pytest
 import torch
 
-from fastreid_uda.distributed import run_process
+from fastreid_uda import distributed
 from fastreid_uda.errors import sentence
 from tests.processes import context
 
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="gloo is used without CUDA")
 
 
-def in_two_processes(function, folder, *arguments, limit=120):
-    """Call `function(folder, *arguments)` in two processes.
+def in_two_processes(function, folder, *arguments, limit=120, timeout=distributed.TIMEOUT):
+    """Call `function(folder, *arguments)` in two processes, with a time limit of collective calls.
 
     Returns:
         By rank, what the function returned, or "error: " and what the process ended with; and the
@@ -25,7 +25,7 @@ def in_two_processes(function, folder, *arguments, limit=120):
     url, start = f"tcp://127.0.0.1:{free_port()}", time.monotonic()
     both = [
         context.Process(
-            target=_run, args=(rank, url, dict(os.environ), function, folder, arguments)
+            target=_run, args=(rank, url, dict(os.environ), timeout, function, folder, arguments)
         )
         for rank in range(2)
     ]
@@ -41,8 +41,9 @@ def in_two_processes(function, folder, *arguments, limit=120):
     return results, time.monotonic() - start
 
 
-def _run(rank, url, environment, function, folder, arguments):
+def _run(rank, url, environment, timeout, function, folder, arguments):
     os.environ.update(environment)
+    distributed.TIMEOUT = timeout
     path = folder / f"{rank}.pth"
 
     def call():
@@ -50,7 +51,7 @@ def _run(rank, url, environment, function, folder, arguments):
 
     try:
         place = {"rank": rank, "world_size": 2, "local_rank": rank, "local_size": 2}
-        run_process(call, (), url=url, on_gpu=False, **place)
+        distributed.run_process(call, (), url=url, on_gpu=False, **place)
     except Exception as error:
         torch.save(f"error: {sentence(error) or error}", path)
 

@@ -198,20 +198,14 @@ def test_shrinking_label_set__both_go_on(market):
     assert results == [[2], [2]]
 
 
-def shorten_the_time_limit():
-    change = getattr(dist, "set_timeout", dist.distributed_c10d._set_pg_timeout)
-    change(timedelta(seconds=2))
-
-
 def wait_long(folder):
-    shorten_the_time_limit()
-    answer = distributed.on_main_process(lambda: time.sleep(4) or "late")
+    answer = distributed.on_main_process(lambda: time.sleep(7) or "late")
     if dist.get_rank() == 0:
-        time.sleep(4)
+        time.sleep(7)
     distributed.wait_for_main()
     return answer
 
 
 def test_long_labeling__is_waited_for(tmp_path):
-    results, _ = in_two_processes(wait_long, tmp_path)
+    results, _ = in_two_processes(wait_long, tmp_path, timeout=timedelta(seconds=5))
     assert results == ["late", "late"]
