@@ -94,9 +94,9 @@ def _check_list(key: str, values: list | tuple) -> None:
         return
     accepted: tuple[type, ...] = (str,)
     kind = "names in quotes"
-    if key in NUMBERS.split():
+    if key in NUMBERS:
         accepted, kind = (int, float), "numbers"
-    elif key in INTEGERS.split():
+    elif key in INTEGERS:
         accepted, kind = (int,), "integers"
     number = next((n for n, keys in LENGTHS.items() if key in keys.split()), None)
     right = all(isinstance(v, accepted) and not isinstance(v, bool) for v in values)

@@ -17,13 +17,14 @@ EPS_KEY = "UDA.CLUSTER.EPS"
 """A number, a word or None: the only key whose values are not all of one kind."""
 
 NUMBERS = (
-    "MODEL.PIXEL_MEAN MODEL.PIXEL_STD INPUT.REA.VALUE INPUT.CROP.SCALE INPUT.CROP.RATIO "
-    "DATALOADER.SET_WEIGHT SOLVER.STEP_FACTORS MODEL.LOSSES.PARTS.SCALES"
-)
+    "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.REA.VALUE", "INPUT.CROP.SCALE",
+    "INPUT.CROP.RATIO", "DATALOADER.SET_WEIGHT", "SOLVER.STEP_FACTORS", "MODEL.LOSSES.PARTS.SCALES",
+)  # fmt: skip
 """Keys of lists of numbers."""
 INTEGERS = (
-    "SOLVER.STEPS INPUT.SIZE_TRAIN INPUT.SIZE_TEST INPUT.CROP.SIZE MODEL.BACKBONE.STRIDE_SIZE"
-)
+    "SOLVER.STEPS", "INPUT.SIZE_TRAIN", "INPUT.SIZE_TEST", "INPUT.CROP.SIZE",
+    "MODEL.BACKBONE.STRIDE_SIZE",
+)  # fmt: skip
 """Keys of lists of integers."""
 
 _KINDS = {
@@ -101,7 +102,7 @@ def _accepted(old: Any, value: Any, key: str, place: str) -> Any:
             f"such as {all_keys(old, key + '.')[0]}; set one of them."
         )
     literal = _literal(value)
-    if key in NUMBERS.split() and isinstance(literal, list | tuple):
+    if key in NUMBERS and isinstance(literal, list | tuple):
         literal = [_literal(member) for member in literal]
     if key == EPS_KEY or old is None or type(literal) is type(old):
         return literal
@@ -121,8 +122,8 @@ def _accepted(old: Any, value: Any, key: str, place: str) -> Any:
 
 def _wanted(old: Any, key: str, value: Any) -> str:
     """What a key accepts in place of a value."""
-    if key in f"{NUMBERS} {INTEGERS}".split():
-        kind = "integers" if key in INTEGERS.split() else "numbers"
+    if key in NUMBERS + INTEGERS:
+        kind = "integers" if key in INTEGERS else "numbers"
         return f'a list of {kind}, e.g. "{old or type(old)((1, 2))}"'
     quotable = isinstance(old, str) and isinstance(value, int | float | datetime.date)
     return _KINDS[type(old)] + ("; put quotes around it" if quotable else "")

@@ -114,12 +114,11 @@ def run_process(
 def _make_machine_group(rank: int, world_size: int, local_size: int) -> None:
     """The group of the processes of this machine, which fast-reid asks for the local rank."""
     comm.synchronize()
-    sizes: list[Any] = [None] * world_size
-    dist.all_gather_object(sizes, local_size)
-    if len(set(sizes)) > 1:
+    sizes = set(comm.all_gather(local_size))
+    if len(sizes) > 1:
         raise UserError(
-            f"The machines have {', '.join(map(str, sorted(set(sizes))))} processes; start the "
-            "same number on each."
+            f"The machines have {', '.join(map(str, sorted(sizes)))} processes; start the same "
+            "number on each."
         )
     for first in range(0, world_size, local_size):
         # Every rank takes part in making every group, and keeps that of its own machine.

@@ -83,12 +83,16 @@ class ProcessWatch:
             while lost and not self._heard() and time.monotonic() < deadline:
                 time.sleep(0.05)
             if not self._message:
-                with self._lock:
-                    first = self._store.compare_set("error", "", f"{self._rank}|{own}").decode()
-                    self._store.add("errors", 1)
-                rank, _, text = first.partition("|")
-                return "" if rank == str(self._rank) else text
+                first = self._post(own)
+                return "" if first == own else first
         return self._message
+
+    def _post(self, message: str) -> str:
+        """Leave a message, unless there is one; gives the one that is there."""
+        with self._lock:
+            first = self._store.compare_set("error", "", message).decode()
+            self._store.add("errors", 1)
+        return first
 
     def _leave(self, word: str) -> None:
         """Rank 0, which may keep the store, goes last: its connection says why a run has ended."""
@@ -105,7 +109,7 @@ class ProcessWatch:
         """The message of a process that has failed; "" if there is none."""
         with self._lock:
             if not self._message and self._store.add("errors", 0):
-                self._message = self._store.get("error").decode().partition("|")[2]
+                self._message = self._store.get("error").decode()
             return self._message
 
     def _look(self) -> None:
@@ -150,11 +154,11 @@ class ProcessWatch:
         """End this process, unless it ends by itself."""
         logger.debug("Another process has failed: %s", message)
         self._message = message
-        with contextlib.suppress(RuntimeError), self._lock:
-            self._store.compare_set("error", "", f"{self._rank}|{message}")
-            self._store.add("errors", 1)
-            self._store.add("heard", 1)
-            self._counted = True
+        with contextlib.suppress(RuntimeError):
+            self._post(message)
+            with self._lock:
+                self._store.add("heard", 1)
+                self._counted = True
         if not self._over.wait(_GRACE):
             _stop(message)
 

@@ -75,13 +75,12 @@ def load_checkpoint(path: str) -> dict[str, Any]:
         ) from error
 
 
-def why_unreadable(path: str) -> str:
-    """Why a checkpoint cannot be read, as the end of a sentence; empty if it can be."""
+def try_checkpoint(path: str) -> tuple[dict[str, Any], str]:
+    """What a checkpoint holds, and why it cannot be read as the end of a sentence: one is empty."""
     try:
-        _read(path)
+        return _read(path), ""
     except _UnreadableError as error:
-        return str(error)
-    return ""
+        return {}, str(error)
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -141,12 +140,12 @@ def first_readable(paths: Sequence[str]) -> str | None:
     there = [path for path in paths if os.path.isfile(path)]
     damaged: list[str] = []
     for path in there:
-        reason = why_unreadable(path)
+        state, reason = try_checkpoint(path)
         if not reason:
             if damaged:
                 logger.warning(
                     "%s; %s of the end of epoch %s is taken instead.",
-                    "; ".join(damaged), path, load_checkpoint(path).get("epoch"),
+                    "; ".join(damaged), path, state.get("epoch"),
                 )  # fmt: skip
             return path
         damaged.append(f"{path} cannot be read, because {reason}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -64,21 +65,8 @@ def check_run(cfg: Any, eval_only: bool) -> None:
         )
     if eval_only and not cfg.DATASETS.TESTS:
         raise UserError("DATASETS.TESTS is empty, but --eval-only needs a test set.")
-    _check_network(cfg)
-    _check_network_files(cfg, eval_only)
+    _check_network(cfg, network_files(cfg), cfg.TEST.VIEWS if eval_only else ())
     check_datasets(cfg, eval_only)
-
-
-def _check_network_files(cfg: Any, eval_only: bool) -> None:
-    """The files of MODEL.WEIGHTS can be loaded into the network."""
-    paths = network_files(cfg)
-    if not paths:
-        return
-    bare = cfg.clone()
-    bare.defrost()
-    bare.MODEL.BACKBONE.PRETRAIN, bare.MODEL.DEVICE = False, "cpu"
-    with said_later():
-        load_weights(build_network(bare), paths, cfg.TEST.VIEWS if eval_only else ())
 
 
 def _check_names(cfg: Any) -> None:
@@ -114,14 +102,23 @@ def _check_device(name: str) -> None:
         )
 
 
-def _check_network(cfg: Any) -> None:
-    """The network can be built, and MODEL.BACKBONE.FEAT_DIM is what its backbone gives."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.BACKBONE.PRETRAIN, cfg.MODEL.DEVICE = False, "cpu"
-    cfg.UDA.MEAN_TEACHER.ENABLED = False
+def _check_network(cfg: Any, paths: Sequence[str] = (), tested: Sequence[str] = ()) -> None:
+    """The network can be built, and files can be loaded into it, as `load_weights` would."""
+    bare = cfg.clone()
+    bare.defrost()
+    bare.MODEL.BACKBONE.PRETRAIN, bare.MODEL.DEVICE = False, "cpu"
+    if not paths:
+        bare.UDA.MEAN_TEACHER.ENABLED = False  # all students are alike
     with seeded(0):  # the run's random numbers stay what they are
-        backbone: Any = build_network(cfg).backbone
+        network: Any = build_network(bare)
+    _check_feature_dim(cfg, copy.deepcopy(network.students[0].backbone))
+    if paths:
+        with said_later():
+            load_weights(network, paths, tested)
+
+
+def _check_feature_dim(cfg: Any, backbone: torch.nn.Module) -> None:
+    """MODEL.BACKBONE.FEAT_DIM is what the backbone gives."""
     try:  # shapes alone, without values: no time and no memory
         with torch.no_grad():
             size = tuple(cfg.INPUT.SIZE_TEST)

@@ -13,7 +13,7 @@ from fastreid.utils import comm
 from ..distributed import on_main_process
 from ..errors import UserError
 from ..files import remove_leftovers
-from .checkpointing import BEST, FINAL, LAST, PREVIOUS, load_checkpoint, why_unreadable
+from .checkpointing import BEST, FINAL, LAST, PREVIOUS, try_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def is_trained(cfg: Any, digest: str, stage: str, resume: bool) -> bool:
     final = os.path.join(cfg.OUTPUT_DIR, FINAL)
     if not os.path.isfile(final):
         return False
-    damage = on_main_process(lambda: why_unreadable(final))
+    damage, facts = on_main_process(lambda: _look_at(final))
     if damage and not resume:
         raise UserError(
             f"{final} cannot be read, because {damage}; remove it to train the stage '{stage}' "
@@ -85,16 +85,21 @@ def is_trained(cfg: Any, digest: str, stage: str, resume: bool) -> bool:
         )  # fmt: skip
         return False
     logger.info("Stage %s: using %s, which exists.", stage, final)
-    state = load_checkpoint(final)
-    if state.get("images") != digest:
+    if facts.get("images") != digest:
         what = "was not written by a run of this version"
-        if "images" in state:
+        if "images" in facts:
             names = "+".join(cfg.DATASETS.NAMES)
             what = f"was trained on other images than those of {names} now"
         raise UserError(f"{final} {what}; remove it, or change OUTPUT_DIR.")
-    if state.get("seed") != cfg.UDA.SEED:
+    if facts.get("seed") != cfg.UDA.SEED:
         logger.warning(
             "%s was trained with UDA.SEED %s, not %s; remove it, or change OUTPUT_DIR, to train it "
-            "anew.", final, state.get("seed"), cfg.UDA.SEED,
+            "anew.", final, facts.get("seed"), cfg.UDA.SEED,
         )  # fmt: skip
     return True
+
+
+def _look_at(path: str) -> tuple[str, dict[str, Any]]:
+    """Why a network cannot be read, or ""; and of which images and which seed it is."""
+    state, damage = try_checkpoint(path)
+    return damage, {name: state[name] for name in ("images", "seed") if name in state}

@@ -2,17 +2,22 @@
 
 import logging
 
+import numpy as np
 import pytest
 
+from tests.engine.conftest import market  # noqa: F401
 from tests.faults.damage import out, stopped_run  # noqa: F401  fixtures
-from tests.helpers import write_market
 
 
 @pytest.fixture
-def market(tmp_path, monkeypatch):
-    write_market(tmp_path / "data")
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "data"))
-    return tmp_path
+def save(tmp_path):
+    """Writes arrays to an .npz file and gives its path."""
+
+    def write(**arrays):
+        np.savez(tmp_path / "f.npz", **arrays)
+        return str(tmp_path / "f.npz")
+
+    return write
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -11,16 +12,26 @@ from tests.engine.training import make_trainer, train_until
 from tests.helpers import write_market
 
 
-@pytest.fixture(scope="module")
-def stopped_run(tmp_path_factory):
-    """A folder with the data and a run of two rounds, stopped after three epochs of four."""
-    folder = tmp_path_factory.mktemp("run")
+@contextmanager
+def run_stopped_after(epoch, folder):
+    """A trainer of two rounds of two epochs, stopped after an epoch, whose data are in the folder.
+
+    Inside the block runs in the folder find the data, and the logs of ours are heard.
+    """
     write_market(folder / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTREID_DATASETS", str(folder / "data"))
         patch.setattr(logging.getLogger("fastreid_uda"), "propagate", True)
         trainer = make_trainer(folder)
-        train_until(trainer, 2)
+        train_until(trainer, epoch)
+        yield trainer
+
+
+@pytest.fixture(scope="module")
+def stopped_run(tmp_path_factory):
+    """A folder with the data and a run of two rounds, stopped after three epochs of four."""
+    folder = tmp_path_factory.mktemp("run")
+    with run_stopped_after(2, folder) as trainer:
         (folder / "out/config.yaml").write_text(trainer.cfg.dump())
         shutil.copytree(folder / "out", folder / "kept")
         yield folder

@@ -27,15 +27,6 @@ class Payload:
         return os.mkdir, (self.path,)
 
 
-@pytest.fixture
-def save(tmp_path):
-    def write(**arrays):
-        np.savez(tmp_path / "f.npz", **arrays)
-        return str(tmp_path / "f.npz")
-
-    return write
-
-
 def refused(function, path, *words):
     with pytest.raises(UserError) as caught:
         function(path)

@@ -20,7 +20,7 @@ def test_integer__has_a_limit(key):
         assert said.startswith(f"{key} is ") and len(said) < 200
 
 
-@pytest.mark.parametrize("key", [*INTEGERS.split(), *NUMBERS.split()])
+@pytest.mark.parametrize("key", [*INTEGERS, *NUMBERS])
 def test_integer_in_a_list__has_a_limit(key):
     value = [LARGE] * max(len(get(DEFAULT, key)), 1)
     assert "2**31 - 1 in size" in sentence_of(load_config, BASELINE, [key, str(value)])

@@ -24,15 +24,6 @@ def label_features():
     return module.main
 
 
-@pytest.fixture
-def save(tmp_path):
-    def write(**arrays):
-        np.savez(tmp_path / "f.npz", **arrays)
-        return str(tmp_path / "f.npz")
-
-    return write
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
 def test_not_finite__is_refused_by_both_tools(save, label_features, tmp_path, capsys, value):
     features, _ = make_features()

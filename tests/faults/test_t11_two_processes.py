@@ -36,13 +36,6 @@ RUNS = {
 FIVE_CLUSTERS = ["UDA.CLUSTER.NAME", "KMeans", "UDA.CLUSTER.KMEANS.NUM_CLUSTERS", "5"]
 
 
-@pytest.fixture
-def market(tmp_path, monkeypatch):
-    write_market(tmp_path / "data")
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "data"))
-    return tmp_path
-
-
 def train(folder, names):
     """Each run's losses, labels, weights and scores."""
     found = {}
@@ -109,6 +102,13 @@ def test_error_on_rank_0__ends_all(market):
     assert seconds < 60
 
 
+def assert_both_end(function, folder, sentence):
+    results, seconds = in_two_processes(function, folder)
+    assert sentence in results[0]
+    assert results[0] == results[1]
+    assert seconds < 60
+
+
 def lose_an_image(folder):
     trainer = make_trainer(folder)
     if dist.get_rank() == 1:
@@ -117,10 +117,7 @@ def lose_an_image(folder):
 
 
 def test_unreadable_image_on_rank_1__ends_all(market):
-    results, seconds = in_two_processes(lose_an_image, market)
-    assert "cannot be read as an image" in results[1]
-    assert results[0] == results[1]
-    assert seconds < 60
+    assert_both_end(lose_an_image, market, "cannot be read as an image")
 
 
 def poison(folder):
@@ -137,10 +134,7 @@ def poison(folder):
 
 
 def test_nan_loss_on_rank_1__ends_all(market):
-    results, seconds = in_two_processes(poison, market)
-    assert "The loss is not finite in round 0" in results[0]
-    assert results[0] == results[1]
-    assert seconds < 60
+    assert_both_end(poison, market, "The loss is not finite in round 0")
 
 
 def list_other_images(folder):
@@ -151,9 +145,8 @@ def list_other_images(folder):
 
 def test_other_images_on_rank_1__are_refused(market):
     write_market(market / "other", identities=5)
-    results, _ = in_two_processes(list_other_images, market)
-    assert "The list of images of stage 'test' of process 1 is not that of" in results[0]
-    assert results[0] == results[1]
+    sentence = "The list of images of stage 'test' of process 1 is not that of"
+    assert_both_end(list_other_images, market, sentence)
 
 
 def garble_labels(folder):
@@ -171,9 +164,8 @@ def garble_labels(folder):
 
 
 def test_other_labels_on_rank_1__are_refused(market):
-    results, _ = in_two_processes(garble_labels, market)
-    assert "The labeling of round 0 of process 1 is not that of process 0" in results[0]
-    assert results[0] == results[1]
+    sentence = "The labeling of round 0 of process 1 is not that of process 0"
+    assert_both_end(garble_labels, market, sentence)
 
 
 def shrink(folder):

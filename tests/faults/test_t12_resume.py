@@ -13,6 +13,7 @@ from fastreid_uda.errors import UserError
 from fastreid_uda.files import atomic_write, remove_leftovers
 from fastreid_uda.labeling.types import PseudoLabels
 from tests.engine.training import differing, make_trainer, train_until
+from tests.faults.damage import run_stopped_after
 
 KMEANS = ["UDA.CLUSTER.KMEANS.IMAGES_PER_CLUSTER", "6"]
 METHODS = {
@@ -62,13 +63,8 @@ def test_labels_in_a_checkpoint__keep_their_uncertainty(tmp_path):
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """A folder with the data and the run of one round of two."""
-    from tests.helpers import write_market
-
     folder = tmp_path_factory.mktemp("stopped")
-    write_market(folder / "data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FASTREID_DATASETS", str(folder / "data"))
-        train_until(make_trainer(folder), 1)
+    with run_stopped_after(1, folder):
         yield folder
 
 
