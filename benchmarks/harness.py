@@ -65,6 +65,15 @@ def ratios(slow: Sequence[Mapping[str, float]], fast: Sequence[Mapping[str, floa
     return [a[name] / b[name] for a, b in zip(slow, fast, strict=True)]
 
 
+def memory_ratio(large: Sequence[Mapping[str, float]], small: Sequence[Mapping[str, float]]) -> str:
+    """The extra memory of one variant over that of another, in words.
+
+    Memory is counted in whole MiB: a run of few images may take none, which nothing is divided by.
+    """
+    over, under = median_of(large, "extra_mb"), median_of(small, "extra_mb")
+    return f"{over / under:.1f}" if under else f"{over:.0f} MB / less than 1 MB"
+
+
 def machine() -> dict[str, Any]:
     """What figures depend on: processor, cores, memory, load, GPU, versions."""
     facts: dict[str, Any] = {

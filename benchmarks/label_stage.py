@@ -33,6 +33,7 @@ from benchmarks.harness import (
     WITHOUT_KERNELS,
     in_fresh_process,
     median_of,
+    memory_ratio,
     ratios,
     watched,
     write_json,
@@ -204,8 +205,7 @@ def compare(args: argparse.Namespace, images: int, threads: int) -> dict[str, An
             for stage in STAGES:
                 found = ", ".join(f"{r:.1f}" for r in ratios(runs[theirs], runs[name], stage))
                 print(f"{theirs} / {name}, {stage}: {found}")
-            memory = median_of(runs[theirs], "extra_mb") / median_of(runs[name], "extra_mb")
-            print(f"{theirs} / {name}, extra memory: {memory:.1f}")
+            print(f"{theirs} / {name}, extra memory: {memory_ratio(runs[theirs], runs[name])}")
     exact = [name for name in variants if name not in APPROXIMATE]
     same = len({run["labels"] for name in exact for run in runs[name]}) == 1
     if len(exact) > 1:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.data import person_features
+from benchmarks.harness import memory_ratio
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,6 +26,14 @@ def test_person_features__are_repeatable_unit_rows():
     assert 15 < len(set(identities)) < 40
     again, *_ = person_features(500, 32, 4)
     np.testing.assert_array_equal(again, features)
+
+
+def test_memory_ratio__divides_by_no_zero():
+    def runs(*megabytes):
+        return [{"extra_mb": x} for x in megabytes]
+
+    assert memory_ratio(runs(30, 50), runs(10, 10)) == "4.0"
+    assert memory_ratio(runs(30), runs(0)) == "30 MB / less than 1 MB"
 
 
 @pytest.mark.slow
