@@ -11,6 +11,8 @@ from .config import add_uda_config
 from .config_checks import check_config
 from .config_values import get, merge_mapping, merge_pair
 from .errors import UserError
+from .user_plugins import KEY as PLUGINS_KEY
+from .user_plugins import import_plugins
 from .yaml_files import base_chain, read_with_bases
 
 FILES = (
@@ -31,10 +33,12 @@ def load_config(config_file: str, overrides: list[Any] | None = None) -> Any:
     Raises:
         UserError: a missing file, an unknown key, or a value that is not accepted.
     """
+    plugins = import_plugins(config_file, overrides or [])  # before their keys are made
     cfg = get_cfg()
     add_uda_config(cfg)
     merge_file(cfg, config_file)
     merge_list(cfg, overrides or [], "the command line")
+    cfg.UDA.PLUGINS = plugins
     if cfg.UDA.SOURCE.CONFIG:
         cfg.UDA.SOURCE.CONFIG = find_recipe(cfg.UDA.SOURCE.CONFIG, config_file)
     check_config(cfg)
@@ -62,6 +66,11 @@ def source_config(cfg: Any, stage: str, student: int = 0) -> Any:
     if cfg.UDA.SOURCE.CONFIG:
         merge_file(recipe, cfg.UDA.SOURCE.CONFIG)
     merge_list(recipe, cfg.UDA.SOURCE.OPTS, "UDA.SOURCE.OPTS")
+    if recipe.UDA.PLUGINS != cfg.UDA.PLUGINS:
+        raise UserError(
+            f"The source recipe sets {PLUGINS_KEY}, which comes too late to make keys; set it in "
+            "the config of the run."
+        )
     recipe.UDA.MEAN_TEACHER.ENABLED = False  # true labels need no teacher
     recipe.UDA.MEAN_TEACHER.STUDENTS, recipe.UDA.MEAN_TEACHER.WEIGHTS = 1, ()
     folder, students = stage, cfg.UDA.MEAN_TEACHER.STUDENTS

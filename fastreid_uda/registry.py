@@ -71,6 +71,10 @@ class Registry:
         return self.get(name)(**arguments)
 
 
+LOSSES = Registry("MODEL.LOSSES.NAME")
+"""Subclasses of `modeling.losses.Loss`; here, because the config reads it without torch."""
+
+
 def import_siblings(package: str, path: list[str]) -> None:
     """Import every module of a package's folder, so that their registrations take place.
 

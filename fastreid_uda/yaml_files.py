@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from .errors import UserError
+from .shipped_configs import find_config
 
 BASE_KEY = "_BASE_"
 _DECIMAL = r"[-+]?(0|[1-9][0-9_]*)"
@@ -54,7 +55,7 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct
 def read_mapping(path: str) -> dict[str, Any]:
     """The content of one YAML file; {} if it is empty.
 
-    Nothing but plain values is made of it, so that a file of a stranger cannot run code.
+    Nothing but plain values is made of it, so that reading a file runs no code.
 
     Raises:
         UserError: the file is not there, no YAML, or no mapping.
@@ -62,7 +63,10 @@ def read_mapping(path: str) -> dict[str, Any]:
     if os.path.isdir(path):
         raise UserError(f"The config file {path} is a folder; give a YAML file.")
     if not os.path.isfile(path):
-        raise UserError(f"The config file {path} does not exist; check its name and {BASE_KEY}.")
+        raise UserError(
+            f"The config file {path} does not exist; check its name and {BASE_KEY} (fastreid-uda "
+            "configs lists those that are shipped)."
+        )
     try:
         with open(path, encoding="utf-8") as file:
             content = yaml.load(file, _StrictLoader)
@@ -104,9 +108,29 @@ def read_with_bases(path: str) -> dict[str, Any]:
     return merged
 
 
+def nearest_value(path: str, *names: str) -> tuple[Any, str]:
+    """The value of a key in the nearest file of a chain that has it, and that file.
+
+    Args:
+        path: a config file.
+        names: the groups and the name of the key, e.g. "UDA", "PLUGINS".
+
+    Returns:
+        (None, "") if no file has it.
+    """
+    for file, content in _read_chain(path):
+        value: Any = content
+        for name in names:
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is not None:
+            return value, file
+    return None, ""
+
+
 def _read_chain(path: str) -> list[tuple[str, dict[str, Any]]]:
     """(file, content), nearest first."""
     chain: list[tuple[str, dict[str, Any]]] = []
+    path = find_config(path)
     while path:
         real = os.path.realpath(path)
         if any(real == os.path.realpath(file) for file, _ in chain):
@@ -119,8 +143,15 @@ def _read_chain(path: str) -> list[tuple[str, dict[str, Any]]]:
         base = content.get(BASE_KEY) or ""
         if not isinstance(base, str):
             raise UserError(f"{path} has the {BASE_KEY} {base!r}, but it must be a file name.")
-        path = os.path.join(os.path.dirname(path), os.path.expanduser(base)) if base else ""
+        path = _base_of(path, os.path.expanduser(base)) if base else ""
     return chain
+
+
+def _base_of(path: str, base: str) -> str:
+    """The path of a file's base: from the file's folder, or a shipped config."""
+    beside = os.path.join(os.path.dirname(path), base)
+    shipped = find_config(base)
+    return beside if os.path.exists(beside) or not os.path.isabs(shipped) else shipped
 
 
 def _merge(content: dict[str, Any], merged: dict[str, Any]) -> None:

@@ -28,7 +28,8 @@ from .label_folder import label_file, write_image_list
 logger = logging.getLogger(__name__)
 
 SAME_LABELS = (
-    "clusters", "outliers", "kept", "eps", "near_eps", "seconds", "kept_after", "quality",
+    "clusters", "outliers", "kept", "eps", "near_eps", "seconds", "peak_mb", "kept_after",
+    "quality",
 )  # fmt: skip
 """Entries of a round's record that also hold for a round that uses its labels again."""
 
@@ -198,5 +199,6 @@ class PseudoLabelHook(HookBase):
             return
         write_image_list(self._cfg.OUTPUT_DIR, self.trainer.images.paths)
         with atomic_write(label_file(self._cfg.OUTPUT_DIR, self.trainer.round)) as file:
-            arrays = labeling_to_arrays(labeling, self.trainer.images.identities)
+            images = self.trainer.images
+            arrays = labeling_to_arrays(labeling, images.identities, images.camera_ids)
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

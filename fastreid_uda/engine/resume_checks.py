@@ -23,6 +23,7 @@ KEYS = ("model", "epoch", "iter", "round_start_iter", "records", "memory", "labe
 """What a checkpoint must have to be resumed from."""
 
 FREE_TO_CHANGE = ("OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "TEST.", "UDA.STAGES", "UDA.METHOD",
+                  "UDA.REPORT.",
                   "SOLVER.CHECKPOINT_PERIOD", "MODEL.WEIGHTS",
                   "UDA.MEAN_TEACHER.WEIGHTS")  # fmt: skip
 """Keys that do not change what a resumed run trains."""

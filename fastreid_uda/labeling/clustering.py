@@ -82,7 +82,7 @@ class DBSCAN:
     within_eps: ClassVar[bool] = True  # it reads no distance beyond eps
     memory_advice: ClassVar[str] = "lower UDA.CLUSTER.EPS, at which images have fewer neighbours"
 
-    min_samples: int = 4  # images within eps, the image itself included, that make a core
+    min_samples: int = 4  # images within eps that make an image a core image, itself included
 
     def __post_init__(self) -> None:
         if self.min_samples < 1:
@@ -124,11 +124,14 @@ class HDBSCAN:
     uses_distances: ClassVar[bool] = True
     uses_eps: ClassVar[bool] = False
 
-    min_cluster_size: int = 4  # images of a cluster
-    min_samples: int = 4  # the core distance is that of this neighbour, the image itself included
-    cluster_selection: str = "eom"  # of the hierarchy: eom (most persistent) | leaf (finest)
-    # Pairs count as no farther than this, and only nearer ones take memory. 0.0: as far as the
-    # distance stores pairs (Jaccard: 1); Cosine and Euclidean store them all and need a value.
+    min_cluster_size: int = 4  # images of a cluster, at least 2
+    # an image is a dense place as far as its nearest images reach, this many with itself
+    min_samples: int = 4
+    # clusters of the hierarchy: the most persistent (`eom`) or the finest (`leaf`)
+    cluster_selection: str = "eom"
+    # pairs count as no farther than this and only nearer ones take memory; images that hold
+    # together only there are outliers. 0.0: as far as the distance stores pairs (Jaccard: 1);
+    # `Cosine` and `Euclidean` store them all and need a value
     max_distance: float = 0.0
 
     def __post_init__(self) -> None:
@@ -212,11 +215,13 @@ class KMeans:
     uses_eps: ClassVar[bool] = False
     memory_advice: ClassVar[str] = "lower UDA.CLUSTER.KMEANS.N_INIT or NUM_CLUSTERS"
 
-    num_clusters: int = 500  # unused where images_per_cluster is above 0
-    images_per_cluster: int = 0  # if above 0, floor(N / this) clusters; MSPLR: 15
+    num_clusters: int = 500  # number of clusters; unused where `IMAGES_PER_CLUSTER` is above 0
+    # if above 0: the number of clusters is images / this, rounded down; MSPLR: 15
+    images_per_cluster: int = 0
     n_init: int = 10  # runs, of which the one with the smallest inertia counts
-    max_iter: int = 300  # iterations of one run
-    # sklearn: its choices, on the CPU | torch, faiss: on the GPU, if there is one
+    max_iter: int = 300  # iterations of a run
+    # `sklearn`, on the CPU; `torch` or `faiss`, which use the GPU if there is one (faiss needs
+    # faiss-gpu for that). The seeds are those of k-means++ with all of them
     backend: str = "sklearn"
 
     def __post_init__(self) -> None:

@@ -67,16 +67,24 @@ class Jaccard:
     fill: ClassVar[float] = 1.0
     memory_advice: ClassVar[str] = "lower UDA.DISTANCE.JACCARD.K1 or use fewer images"
 
-    k1: int = 30  # neighbours, the image itself included; 30 as SECRET
-    k2: int = 6  # neighbours whose weights are averaged; 1 for none
-    # Of the neighbour search: numpy, torch (on the GPU, if there is one), faiss (likewise); auto is
-    # torch where it has a GPU, else numpy. All find the same neighbours.
+    k1: int = 30  # neighbours of the k-reciprocal sets, the image itself included; 30 as SECRET
+    k2: int = 6  # neighbours averaged in the query expansion, the image included; 1: none
+    # search of the nearest neighbours: `numpy` (matrix products on the CPU), `torch` (on the GPU if
+    # there is one), `faiss` (likewise); all find the same neighbours in the same order. `auto`:
+    # `torch` with a GPU, else `numpy`
     backend: str = "auto"
-    precision: str = "float32"  # of the products: float32 | bfloat16 (torch); the same neighbours
-    approximate: str = ""  # "": exact | ivf, hnsw: an index of faiss, which misses some neighbours
-    force_approximate: bool = False  # also below 50,000 images, where it is slower
-    # True: the bits of fast-reid's function with search_option=3, which decide at eps like 0.5,
-    # where distances pile up. Much slower; with torch and faiss.
+    # of the products of the back end `torch`: `float32`, or `bfloat16`, which finds candidates in
+    # half precision and still gives the exact neighbours: a bound proves that they are among the
+    # candidates, and rows where it does not hold are searched in float32
+    precision: str = "float32"
+    # `ivf` or `hnsw`: approximate neighbours by an index of faiss, for hundreds of thousands of
+    # images; **other labels** than exact ones, see [performance](performance.md); empty: exact
+    approximate: str = ""
+    # allow that below 50,000 images, where it is slower than the exact search, too
+    force_approximate: bool = False
+    # the distances of fast-reid's `compute_jaccard_distance` (`search_option=3`) bit for bit (needs
+    # faiss and torch; much slower), to repeat published runs where rounding decides, as at eps 0.5,
+    # where distances pile up
     exact: bool = False
 
     def __post_init__(self) -> None:
@@ -136,13 +144,16 @@ class CAJaccard:
         "lower UDA.DISTANCE.CAJACCARD.K1_INTRA and K1_INTER or use fewer images"
     )
 
-    k1_intra: int = 5  # places of the list of the same camera, beside the image itself
-    k1_inter: int = 20  # the list of other cameras has one place more than this
-    k2_intra: int = 2  # of the same camera whose weights are averaged, the image itself included
-    k2_inter: int = 4  # of other cameras, likewise; 0: none
-    k2_first: int = 3  # both, in the first round; 0: as in later rounds
-    backend: str = "auto"  # of the neighbour search: auto | numpy | torch | faiss, as Jaccard
-    precision: str = "float32"  # of its products: float32 | bfloat16 (torch)
+    k1_intra: int = 5  # places of the list of the image's own camera, beside the image itself
+    k1_inter: int = 20  # the list of all other cameras has one place more than this
+    # first entries of the own camera's list, the image itself included, whose weights are averaged
+    k2_intra: int = 2
+    k2_inter: int = 4  # ... and of the list of other cameras; 0: none
+    k2_first: int = 3  # both of them in the first round; 0: as in later rounds
+    # of the neighbour search: `auto`, `numpy`, `torch` or `faiss`, as that of Jaccard
+    backend: str = "auto"
+    # of its products: `float32` or `bfloat16` (`torch`), as that of Jaccard
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for key, value, least in (

@@ -62,9 +62,10 @@ class FixedEps:
 @EPS_RULES.register
 @dataclass(frozen=True)
 class Rho:
-    """See `rho_eps`."""
+    """The mean of the smallest distances between different images, see `rho_eps`."""
 
-    fraction: float = 1.6e-3  # rho, the share of the pairs that count, in (0, 1]
+    # rho, the share of the pairs whose distances the rule averages; above 0, at most 1
+    fraction: float = 1.6e-3
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
@@ -83,9 +84,11 @@ class Rho:
 @EPS_RULES.register
 @dataclass(frozen=True)
 class CrossCamera:
-    """See `cross_camera_eps`."""
+    """The mean of the smallest distances between images of different cameras: NPLP's Eq. 4."""
 
-    fraction: float = 0.0012  # alpha, the share of the pairs across cameras that count, in (0, 1]
+    # alpha, the share of the pairs across cameras whose distances the rule averages; above 0, at
+    # most 1
+    fraction: float = 0.0012
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:

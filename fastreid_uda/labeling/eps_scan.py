@@ -84,7 +84,7 @@ class Scan:
 
     lowest: float = 0.0  # the smallest eps that is tried; 0.0: from the distances
     highest: float = 0.0  # the largest; 0.0: from the distances
-    steps: int = 13  # how many are tried
+    steps: int = 13  # how many are tried, at least 2
 
     def __post_init__(self) -> None:
         for key, value in (("LOWEST", self.lowest), ("HIGHEST", self.highest)):

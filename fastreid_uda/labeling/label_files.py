@@ -115,18 +115,24 @@ def read_uncertainty(
 
 
 def labeling_to_arrays(
-    labeling: Labeling, identities: np.ndarray | None = None
+    labeling: Labeling,
+    identities: np.ndarray | None = None,
+    camera_ids: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """The labeling of a round as named arrays.
 
     Args:
         labeling: of the round.
         identities: (N,) true identities, for analysis of the file.
+        camera_ids: (N,) integers, likewise.
 
     Returns:
         `labels/<view>`, `clusters/<view>`, `centroids/<view>`, `eps/<view>` and `weights`, those of
         the training set; `uncertainty` of the labels of the first view if a refiner measured it;
-        `identities` if they are given.
+        `silhouette/<view>`, float16, of each image in its label or in the cluster that a refiner
+        took it out of, 0 where it is in neither; of the map of features, if there is one,
+        `map/rows`, `map/features` and `map/variance`, see `FeatureMap`; `identities` and
+        `camera_ids` if they are given.
     """
     arrays = {f"labels/{view}": part.labels for view, part in labeling.labels.items()}
     arrays |= {f"clusters/{view}": part.labels for view, part in labeling.clusters.items()}
@@ -136,6 +142,12 @@ def labeling_to_arrays(
     arrays["weights"] = weights_in_all(labeling.labels)
     if first.uncertainty is not None:
         arrays["uncertainty"] = first.uncertainty
-    if identities is not None:
-        arrays["identities"] = identities
+    arrays |= {
+        f"silhouette/{view}": np.nan_to_num(part.of_images).astype(np.float16)
+        for view, part in labeling.silhouettes.items()
+    }
+    if labeling.feature_map is not None:
+        arrays |= {f"map/{name}": np.asarray(x) for name, x in vars(labeling.feature_map).items()}
+    facts = {"identities": identities, "camera_ids": camera_ids}
+    arrays |= {name: values for name, values in facts.items() if values is not None}
     return arrays

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..errors import UserError
-from ..memory import KnowsMemory, require_memory
+from ..memory import KnowsMemory, peak_rss_mb, require_memory
 from .camera_normalization import normalize_per_camera, normalize_rows
 from .cameras import ChecksCameras, require_cameras
 from .clustering import Clusterer
@@ -22,6 +22,8 @@ from .collapse import CLUSTERING, KeptAfter, LabelingCollapse, check_trainable, 
 from .distances import Distance
 from .eps import EpsRule, FixedEps
 from .eps_scan import EpsScan, Scan
+from .feature_map import FeatureMap, map_features
+from .label_silhouettes import LabelSilhouettes, label_silhouettes
 from .pairwise import ROUNDING, PairwiseDistances
 from .refiners import (
     ChecksViews,
@@ -56,6 +58,9 @@ class Labeling:
         near_eps: view -> pairs within 2e-6 of eps, which float32 rounding decides.
         seconds: stage -> duration.
         kept_after: what the clusterer and each filter of the refiners left, in order.
+        peak_mb: stage -> the most memory, in MiB, that the process had had when it ended.
+        silhouettes: view -> how well the images sit in their clusters.
+        feature_map: of the clustered features of the first view, if it was asked for.
     """
 
     labels: Mapping[str, PseudoLabels]
@@ -64,6 +69,9 @@ class Labeling:
     near_eps: Mapping[str, int]
     seconds: Mapping[str, float]
     kept_after: KeptAfter = field(default_factory=dict)
+    peak_mb: Mapping[str, int] = field(default_factory=dict)
+    silhouettes: Mapping[str, LabelSilhouettes] = field(default_factory=dict)
+    feature_map: FeatureMap | None = None
 
 
 @dataclass
@@ -72,15 +80,19 @@ class StageClock:
 
     observe: Callable[[str], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_mb: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time spent inside the block to `seconds[name]`."""
+        """Add the time spent inside the block to `seconds[name]`; note the peak of memory."""
         if self.observe is not None:
             self.observe(name)
         start = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        peak = peak_rss_mb()
+        if peak is not None:
+            self.peak_mb[name] = peak
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,8 @@ class PseudoLabeler:
         clusterer: DBSCAN, HDBSCAN or k-means.
         refiners: applied in order; none is plain clustering, the baseline.
         non_finite: what to do with images that have a NaN or infinite feature: `raise` or `drop`.
-        seed: of everything random in the clusterer.
+        seed: of everything random in the clusterer, and of the sample of the map.
+        map_images: images of the map of features, see `feature_map.py`; 0: there is none.
     """
 
     distance: Distance
@@ -110,8 +123,9 @@ class PseudoLabeler:
     eps_update: str = "first"
     non_finite: str = "raise"
     seed: int = 0
+    map_images: int = 0
 
-    STAGES = ("normalize", "distances", "eps", "cluster", "refine")
+    STAGES = ("normalize", "distances", "eps", "cluster", "refine", "describe")
 
     def __call__(
         self,
@@ -162,7 +176,20 @@ class PseudoLabeler:
             )
             labels, kept_after = self._refine(inputs)
         self._check_trainable(inputs, labels, kept_after)
-        return Labeling(labels, clusters, eps, near_eps, clock.seconds, kept_after)
+        with clock.stage("describe"):
+            silhouettes = {
+                view: label_silhouettes(
+                    clustered.views[view], distances.get(view), eps.get(view),
+                    clusters[view].labels, part.labels,
+                )
+                for view, part in labels.items()
+            }  # fmt: skip
+            first, *_ = clustered.views.values()
+            feature_map = map_features(first, self.map_images, self.seed)
+        return Labeling(
+            labels, clusters, eps, near_eps, clock.seconds, kept_after, clock.peak_mb,
+            silhouettes, feature_map,
+        )  # fmt: skip
 
     def _refine(
         self, inputs: RefinerInputs
@@ -419,4 +446,6 @@ def expand(labeling: Labeling, rows: np.ndarray) -> Labeling:
         labeling,
         labels={view: part.expand(rows) for view, part in labeling.labels.items()},
         clusters={view: part.expand(rows) for view, part in labeling.clusters.items()},
+        silhouettes={view: part.expand(rows) for view, part in labeling.silhouettes.items()},
+        feature_map=labeling.feature_map and labeling.feature_map.expand(rows),
     )

@@ -10,9 +10,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import coo_matrix, csr_matrix
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import adjusted_rand_score
 
+from .identity_scores import (
+    label_accuracy,
+    label_consistency,
+    noise_shares,
+    score_against_identities,
+    score_pairs_by_camera,
+)
+from .label_silhouettes import LabelSilhouettes
 from .types import OUTLIER, PseudoLabels, kept_in_all, weights_in_all
 from .uncertainty_scores import score_uncertainty
 
@@ -42,10 +49,13 @@ def describe_labeling(
         in all views), `clusters` (of the first view, with at least one image of the training set),
         `eps` (of the first view, None without a radius), `near_eps`, `seconds` (stage -> duration),
         `kept_after` (what the clusterer and each filter left of each view, where it is known) and
+        `peak_mb` (stage -> the most memory, in MiB, that the process had had when it ended) and
         `quality`. In it, further views have their name before each entry: "top/nmi". With two
         or more views it also has the three counts of each view by itself ("global/kept"), the
         `consistency` of the refined labels and `clusters/consistency`, that of the raw ones; with
-        identities always `accuracy` and `clusters/accuracy`. Where a refiner measured how uncertain
+        identities always `accuracy` and `clusters/accuracy`. `silhouette` (or, with k-means,
+        `silhouette/centroids`) is the mean over the images with labels, `clusters/silhouette` over
+        those in clusters, see `label_silhouettes`. Where a refiner measured how uncertain
         the labels are, it has what `score_uncertainty` says of all images of the first view,
         trained on or not; where not all images of the training set weigh 1, `weight/mean`; and
         `single_image`, the classes that have one image in the training set, if there are any.
@@ -70,6 +80,7 @@ def describe_labeling(
         "eps": labeling.eps.get(first),
         "near_eps": labeling.near_eps.get(first, 0),
         "seconds": dict(labeling.seconds),
+        **({"peak_mb": dict(labeling.peak_mb)} if labeling.peak_mb else {}),
         **({"kept_after": labeling.kept_after} if labeling.kept_after else {}),
         "quality": quality,
     }
@@ -90,8 +101,13 @@ def _describe_views(
         if view in previous:
             scores |= label_stability(previous[view].labels, part.labels)
             scores["changed"] = changed_images(previous[view].labels, part.labels)
+        if view in labeling.silhouettes:
+            scores |= _mean_silhouettes(labeling.silhouettes[view])
         if identities is not None:
             scores |= score_against_identities(part.labels, identities)
+            scores |= noise_shares(part.labels, identities)
+            if camera_ids is not None:
+                scores |= score_pairs_by_camera(part.labels, identities, camera_ids)
             raw = labeling.clusters[view].labels
             scores["clusters/accuracy"] = label_accuracy(raw, identities)
         if view in others and view in labeling.eps:
@@ -100,6 +116,16 @@ def _describe_views(
         quality |= {prefix + name: value for name, value in scores.items()}
         quality |= counts if others else {}
     return quality
+
+
+def _mean_silhouettes(silhouettes: LabelSilhouettes) -> dict[str, float]:
+    """Of the labels and of the clusters, each if an image has one."""
+    of_each = {"": silhouettes.labels, "clusters/": silhouettes.clusters}
+    return {
+        prefix + silhouettes.kind: float(np.nanmean(values, dtype=np.float64))
+        for prefix, values in of_each.items()
+        if not np.isnan(values).all()
+    }
 
 
 def describe_labels(labels: PseudoLabels, camera_ids: np.ndarray | None) -> dict[str, float]:
@@ -186,79 +212,3 @@ def consistencies(labels: Mapping[str, PseudoLabels]) -> dict[str, float]:
         for a, b in itertools.combinations(labels, 2)
     }
     return {"consistency": sum(pairs.values()) / len(pairs), **pairs}
-
-
-def label_consistency(first: np.ndarray, second: np.ndarray) -> float:
-    """The mean of the accuracies of two label vectors (N,) against each other, in [0, 1]."""
-    return (label_accuracy(first, second) + label_accuracy(second, first)) / 2
-
-
-def label_accuracy(labels: np.ndarray, reference: np.ndarray) -> float:
-    """The mean over clusters of the share of the cluster's most frequent reference label.
-
-    Clusters count alike, whatever their size; `purity` is the mean over images. The paper (SECRET,
-    "Consistency Analysis") does not say what becomes of outliers: here an image that is an outlier
-    in either takes no part, and a cluster of such images does not count.
-
-    Args:
-        labels: (N,) int64, OUTLIER for images left out.
-        reference: (N,) int64, labels of another view or identities.
-
-    Returns:
-        In [0, 1]; 0.0 if no image has both.
-    """
-    both = (labels != OUTLIER) & (reference != OUTLIER)
-    if not both.any():
-        return 0.0
-    return float(_majority_shares(_table(labels[both], reference[both])).mean())
-
-
-def score_against_identities(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
-    """Agreement of the kept labels with the true identities.
-
-    Args:
-        labels: (N,) int64, OUTLIER for images left out, which take no part.
-        identities: (N,) true identities; an image with -1 has none and takes no part.
-
-    Returns:
-        `nmi`, `ari` (adjusted Rand index), `accuracy` (`label_accuracy`), `purity` (share of images
-        whose identity is their cluster's most frequent one), `pair_precision`, `pair_recall`
-        and `pair_f1` (of the statement "these two images show one person", over all pairs of kept
-        images); all in [0, 1] except `ari`, which may be negative. Empty if no image is kept.
-    """
-    kept = (labels != OUTLIER) & (identities != OUTLIER)
-    if not kept.any():
-        return {}
-    cluster, person = labels[kept], identities[kept]
-    table = _table(cluster, person)
-    together = _pairs(table.data)
-    in_clusters = _pairs(np.asarray(table.sum(axis=1)))
-    in_persons = _pairs(np.asarray(table.sum(axis=0)))
-    precision = together / in_clusters if in_clusters else 0.0
-    recall = together / in_persons if in_persons else 0.0
-    return {
-        "nmi": float(normalized_mutual_info_score(person, cluster)),
-        "ari": float(adjusted_rand_score(person, cluster)),
-        "accuracy": float(_majority_shares(table).mean()),
-        "purity": float(table.max(axis=1).sum() / len(cluster)),
-        "pair_precision": precision,
-        "pair_recall": recall,
-        "pair_f1": 2 * precision * recall / (precision + recall) if together else 0.0,
-    }
-
-
-def _table(rows: np.ndarray, columns: np.ndarray) -> csr_matrix:
-    """How many images have a row label and a column label together, without empty rows."""
-    _, row = np.unique(rows, return_inverse=True)
-    _, column = np.unique(columns, return_inverse=True)
-    table = coo_matrix((np.ones(len(row)), (row, column))).tocsr()
-    table.sum_duplicates()
-    return table
-
-
-def _majority_shares(table: csr_matrix) -> np.ndarray:
-    return table.max(axis=1).toarray().ravel() / np.asarray(table.sum(axis=1)).ravel()
-
-
-def _pairs(counts: np.ndarray) -> float:
-    return float((counts * (counts - 1) / 2).sum())

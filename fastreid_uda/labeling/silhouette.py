@@ -8,7 +8,10 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from .pairwise import PairwiseDistances
+from .row_distances import slices
 from .types import OUTLIER, renumber
+
+_ENTRIES_AT_A_TIME = 1 << 20
 
 
 def mean_silhouettes(distances: PairwiseDistances, labels: np.ndarray) -> list[float]:
@@ -59,6 +62,26 @@ def silhouettes(distances: PairwiseDistances, labels: np.ndarray) -> np.ndarray:
         stored = distances.below(distances.fill)
         for number, member in members.items():
             near[number], far[number] = member.of_stored(stored, distances.fill)
+    return _relative(near, far)
+
+
+def stored_silhouettes(stored: csr_matrix, fill: float, labels: np.ndarray) -> np.ndarray:
+    """As `silhouettes`, of a graph: pairs that it does not hold are at a distance of their own.
+
+    Args:
+        stored: (N, N) float32, distances of at most `fill`, with the whole diagonal.
+        fill: the distance of all other pairs.
+        labels: (N,) int64.
+
+    Returns:
+        (N,) float64.
+    """
+    if len(np.unique(labels[labels != OUTLIER])) < 2:
+        return np.zeros(len(labels))
+    return _relative(*_Membership(labels).of_stored(stored, fill))
+
+
+def _relative(near: np.ndarray, far: np.ndarray) -> np.ndarray:
     larger = np.maximum(near, far)
     return np.divide(far - near, larger, out=np.zeros_like(larger), where=larger > 0)
 
@@ -95,13 +118,17 @@ class _Membership:
 
     def of_stored(self, stored: csr_matrix, fill: float) -> tuple[np.ndarray, np.ndarray]:
         """From the stored pairs, those on the diagonal included; all others are at `fill`."""
-        closeness = fill - stored.data.astype(np.float64)
-        pairs = csr_matrix((closeness, stored.indices, stored.indptr), stored.shape)
-        sums = (pairs @ self.matrix).tocoo()
-        own = sums.col == self.labels[sums.row]
         near = np.full(len(self.labels), -fill)  # an image is no neighbour of its own
-        near[sums.row[own]] += sums.data[own]
-        near = fill - near / np.maximum(1, self.sizes[self.labels] - 1)
         far = np.zeros(len(self.labels))
-        np.maximum.at(far, sums.row[~own], (sums.data / self.sizes[sums.col])[~own])
+        rows_at_a_time = max(1, (_ENTRIES_AT_A_TIME * len(near)) // max(1, stored.nnz))
+        for rows in slices(len(near), rows_at_a_time):
+            part = stored[rows]
+            closeness = fill - part.data.astype(np.float64)
+            pairs = csr_matrix((closeness, part.indices, part.indptr), part.shape)
+            sums = (pairs @ self.matrix).tocoo()
+            row = sums.row + rows.start
+            own = sums.col == self.labels[row]
+            near[row[own]] += sums.data[own]
+            np.maximum.at(far, row[~own], (sums.data / self.sizes[sums.col])[~own])
+        near = fill - near / np.maximum(1, self.sizes[self.labels] - 1)
         return np.where(self.counts, near, 0), np.where(self.counts, fill - far, 0)

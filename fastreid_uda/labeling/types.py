@@ -14,8 +14,9 @@ OUTLIER = -1
 """The label of an image that is left out of training; the only sign for it, everywhere."""
 
 RESERVED = frozenset(
-    {"camera_ids", "identities", "clusters", "consistency", "uncertainty", "weight"}
-)
+    ("camera_ids", "identities", "clusters", "consistency", "uncertainty", "weight", "silhouette",
+     "noise", "pair_precision", "pair_recall")
+)  # fmt: skip
 """No names of views: other arrays of a feature file, and first words of a report's entries."""
 
 

@@ -61,11 +61,17 @@ def test_rounds__have_records_labels_and_a_new_optimizer(market):
     for record in trainer.records:
         assert record["kept"] + record["outliers"] == len(trainer.images)
         assert set(record["seconds"]) == {
-            "extract", "normalize", "distances", "eps", "cluster", "refine",
+            "extract", "normalize", "distances", "eps", "cluster", "refine", "describe",
         }  # fmt: skip
+        assert list(record["peak_mb"].values()) == sorted(record["peak_mb"].values())
+        assert max(record["peak_mb"].values()) <= record["peak_rss_mb"]
+        assert record["train_seconds"] > 0 and record["test_seconds"] >= 0
+        assert -1 <= record["quality"]["silhouette"] <= 1
         assert "nmi" in record["quality"]
     arrays = np.load(market / "out/labels/round_001.npz")
     assert (arrays["labels/global"] == trainer.labels["global"].labels).all()
+    assert (arrays["camera_ids"] == trainer.images.camera_ids).all()
+    assert arrays["map/features"].shape == (len(trainer.images),) * 2
     names = (market / "out/labels/images.txt").read_text().splitlines()
     assert tuple(names) == trainer.images.paths
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from fastreid_uda.errors import UserError
+from fastreid_uda.labeling.feature_map import FeatureMap
 from fastreid_uda.labeling.label_files import labeling_to_arrays, read_feature_set
+from fastreid_uda.labeling.label_silhouettes import OF_PAIRS, LabelSilhouettes
 from fastreid_uda.labeling.pipeline import Labeling
 from fastreid_uda.labeling.types import make_pseudo_labels
 
@@ -72,3 +74,19 @@ def test_arrays__uncertainty_of_the_first_view_and_identities():
     arrays = labeling_to_arrays(labeling, np.array([7, 7, 8, 9]))
     np.testing.assert_array_equal(arrays["uncertainty"], first.uncertainty)
     assert arrays["identities"].tolist() == [7, 7, 8, 9]
+
+
+def test_arrays__silhouettes_map_and_cameras_for_the_report():
+    part = make_pseudo_labels(np.array([0, 0, 1, -1]), X[:4].astype(np.float32))
+    clusters, labels = np.array([0.1, 0.25, 0.5, np.nan]), np.array([0.75, np.nan, 1, np.nan])
+    labeling = Labeling(
+        {"global": part}, {"global": part}, {}, {}, {},
+        silhouettes={"global": LabelSilhouettes(OF_PAIRS, clusters, labels)},
+        feature_map=FeatureMap(np.array([1, 3]), np.ones((2, 5), np.float16), 0.75),
+    )  # fmt: skip
+    arrays = labeling_to_arrays(labeling, camera_ids=np.array([2, 0, 1, 1]))
+    assert arrays["silhouette/global"].tolist() == [0.75, 0.25, 1, 0]
+    assert arrays["silhouette/global"].dtype == np.float16
+    assert arrays["map/rows"].tolist() == [1, 3] and arrays["map/features"].shape == (2, 5)
+    assert arrays["map/variance"] == 0.75
+    assert arrays["camera_ids"].tolist() == [2, 0, 1, 1] and "identities" not in arrays

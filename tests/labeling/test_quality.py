@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fastreid_uda.labeling.label_silhouettes import OF_CENTROIDS, OF_PAIRS, LabelSilhouettes
 from fastreid_uda.labeling.pipeline import Labeling
 from fastreid_uda.labeling.quality import (
     describe_labeling,
@@ -164,3 +165,29 @@ def test_record__mean_weight_of_the_training_set_unless_all_are_1():
     labels = labeling.labels | {"global": replace(labeling.labels["global"], weights=weights)}
     quality = describe_labeling(replace(labeling, labels=labels))["quality"]
     assert quality["weight/mean"] == pytest.approx(0.6)
+
+
+def test_record__mean_silhouettes_under_the_name_of_their_kind():
+    labeling = labeling_of({"global": [0, 0, 1, -1], "top": [0, 0, 1, -1]})
+    clusters = np.array([0.5, 0.1, 0.3, np.nan], np.float32)
+    labels = np.array([0.5, np.nan, 0.4, np.nan], np.float32)
+    silhouettes = {
+        "global": LabelSilhouettes(OF_PAIRS, clusters, labels),
+        "top": LabelSilhouettes(OF_CENTROIDS, clusters, np.full(4, np.nan)),
+    }
+    quality = describe_labeling(replace(labeling, silhouettes=silhouettes))["quality"]
+    assert {k: v for k, v in quality.items() if "silhouette" in k} == {
+        "silhouette": pytest.approx(0.45), "clusters/silhouette": pytest.approx(0.3),
+        "top/clusters/silhouette/centroids": pytest.approx(0.3),
+    }  # fmt: skip
+
+
+def test_record__noise_and_pairs_by_camera_with_identities_and_cameras():
+    labeling = labeling_of({"global": [0, 0, 1, 1]})
+    people = np.array([3, 3, 3, 4])
+    quality = describe_labeling(labeling, np.array([0, 1, 0, 0]), people)["quality"]
+    assert quality["noise/mixed"] == 0.25 and quality["noise/fragmented"] == 0.25
+    assert quality["pair_precision/across_cameras"] == 1
+    assert quality["pair_precision/within_camera"] == 0
+    without = describe_labeling(labeling, None, people)["quality"]
+    assert "noise/mixed" in without and not [name for name in without if "camera" in name]

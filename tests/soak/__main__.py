@@ -21,6 +21,10 @@ def main():
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--keep", type=Path, help="an empty folder for the runs; not removed")
     args = parser.parse_args()
+    if args.kills < len(args.methods):
+        parser.error(
+            f"--kills is {args.kills}, but each of the {len(args.methods)} methods needs one"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         os.environ["FASTREID_DATASETS"] = str(write_market(folder / "data").parent)

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 NETWORKS = ("model_final.pth", "model_last.pth", "model_previous.pth", "model_best.pth")
-NOT_COMPARED = ("seconds", "config", "warnings")
-"""Entries of checkpoints and of summary.json: times, paths, and what a resume is warned of."""
+NOT_COMPARED = (
+    "seconds", "train_seconds", "test_seconds", "peak_mb", "peak_rss_mb", "config", "warnings",
+)  # fmt: skip
+"""Entries of checkpoints and of summary.json: times, memory, paths, what a resume is warned of."""
 
 
 def differences(ours, theirs):

@@ -45,12 +45,13 @@ class INCLR:
     III-B. No code of the authors is public.
     """
 
-    lgmr: bool = True  # refine the global labels by the other views
-    igmo: bool = True  # weigh the images
-    k: float = 0.4  # share of a cluster that a group must exceed; the paper prints none, SECRET's
-    denominator: str = "valid"  # of the images that the other view clusters | of "all", as SECRET's
-    labels: str = "shared"  # the global labels in all views | those of each view, per_branch
-    beta: float = 20.0  # the scale of the cosines in Eq. 4 and 5
+    lgmr: bool = True  # refine the global labels by those of the parts
+    igmo: bool = True  # weight each image by exp(-divergence between teachers and students)
+    k: float = 0.4  # as that of SECRET; the paper prints none
+    denominator: str = "valid"  # as that of SECRET
+    # all views train on the refined global labels (`shared`), or each on its own (`per_branch`)
+    labels: str = "shared"
+    beta: float = 20.0  # scale of the cosines in Eq. 4 and 5, an inverse temperature
 
     extras_key: ClassVar[str] = "UDA.INCLR.IGMO"
 

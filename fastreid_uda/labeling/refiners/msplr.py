@@ -26,8 +26,8 @@ class MSPLR:
     Person Re-Identification", section 3.4. No code of the authors is public.
     """
 
-    min_images: int = 4  # K of the PK sampling: "ignores clusters with less than K images"
-    min_cameras: int = 2  # "prune clusters that had images from only one camera view"
+    min_images: int = 4  # clusters with fewer images are left out, K of the PK sampling; 1 or more
+    min_cameras: int = 2  # clusters seen by fewer cameras are left out; 1 or more
 
     def __post_init__(self) -> None:
         for name in ("min_images", "min_cameras"):

@@ -55,10 +55,13 @@ class NPLP:
     uses_distances: ClassVar[bool] = True
     uses_eps: ClassVar[bool] = True
 
-    startup_rounds: int = 15  # I_e, the rounds that leave the labels as they are
-    share: float = 0.1  # of the clusters, those with the lowest scores are clustered again
-    beta: float = 0.5  # the radius inside them is beta * eps, Eq. 9
-    min_samples: int = 4  # images within that radius, the image itself included, that make a core
+    startup_rounds: int = 15  # I_e, rounds whose clusters stay as they are
+    # after them, this share of the clusters, those that look least pure, is clustered again, each
+    # by itself, with DBSCAN; above 0, at most 1
+    share: float = 0.1
+    beta: float = 0.5  # the radius within them is this times eps, Eq. 9; above 0, at most 1
+    # images within that radius that make an image a core image, itself included
+    min_samples: int = 4
 
     def __post_init__(self) -> None:
         for key, value, accepted, allowed in (

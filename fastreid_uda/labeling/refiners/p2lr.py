@@ -40,13 +40,14 @@ class P2LR:
     https://github.com/JeyesHan/P2LR, examples/train_P2LR_kmeans.py.
     """
 
-    criterion: str = "kl"  # kl | l2 | internal | consistency, the rows of Table 2: see below
-    action: str = "select"  # drop the most uncertain images | reweight all of them, by exp(-u)
-    alpha: float = 20.0  # the scale of the cosines in Eq. 2
-    epsilon: float = 0.99  # the probability of the label in the ideal distribution, Eq. 3
-    p0: float = 0.3  # the share of the images that the first round keeps, Eq. 10
+    # how uncertain a label is, Table 2: `kl` (divergence from the ideal one), `l2` (distance to
+    # the centroid), `internal` (`kl`, by the classifier), `consistency` (of student and teacher)
+    criterion: str = "kl"
+    action: str = "select"  # drop the most uncertain images, or `reweight`: all, times exp(-u)
+    alpha: float = 20.0  # scale of the cosines in Eq. 2, an inverse temperature
+    epsilon: float = 0.99  # probability of the label in the ideal distribution, Eq. 3; in (0, 1]
+    p0: float = 0.3  # share that the first round keeps, Eq. 10; the last keeps all; in (0, 1]
     h: float = 1.5  # how much faster the share grows at first than at last; 0: linearly
-
     extras_key: ClassVar[str] = "UDA.P2LR.CRITERION"
 
     def __post_init__(self) -> None:

@@ -38,9 +38,13 @@ class SECRET:
     https://github.com/LunarShen/SECRET, secret/cluster/RefineCluster.py and mutualrefine.py.
     """
 
-    k: float = 0.4  # K, a group is kept if it is more than this share of its cluster
-    denominator: str = "valid"  # of the images that the reference clusters | of "all" images
-    local_views: tuple[str, ...] = ()  # that refine and are refined; (): all but "global"
+    # a group of images that another view clusters together is kept if it is more than this share of
+    # its cluster; between 0 and 1
+    k: float = 0.4
+    # the share is taken of the images that the other view clusters (`valid`), or of `all`
+    denominator: str = "valid"
+    # the views that refine the global one and are refined by it; `()`: all
+    local_views: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.k < 1:

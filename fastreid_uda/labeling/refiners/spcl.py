@@ -53,10 +53,15 @@ class SpCL:
     uses_distances: ClassVar[bool] = True
     uses_eps: ClassVar[bool] = True
 
-    gap: float = 0.02  # the other radii are eps - gap and eps + gap
-    independence: float = 0.9  # the share of the clusters that pass, the most independent ones
-    compactness: float = 1.0  # of the largest R_comp in the cluster, the share that an image needs
-    min_samples: int = 4  # images within those radii, the image itself included, that make a core
+    # the radii beside eps, eps - `GAP` and eps + `GAP`, at which DBSCAN has to agree with the
+    # clusters
+    gap: float = 0.02
+    # share of the clusters that pass, those that change least at the larger radius; 0 to 1
+    independence: float = 0.9
+    # an image needs this share of the largest compactness in its cluster; 0: all pass; 0 to 1
+    compactness: float = 1.0
+    # images within those radii that make an image a core image, itself included
+    min_samples: int = 4
 
     def __post_init__(self) -> None:
         for key, value, accepted, allowed in (

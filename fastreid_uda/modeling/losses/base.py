@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ...registry import Registry
-
-LOSSES = Registry("MODEL.LOSSES.NAME")
+from ...registry import LOSSES as LOSSES
 
 
 class Loss(nn.Module):
