@@ -19,6 +19,7 @@ import inspect
 import os
 import pathlib
 import pickle
+import random
 import re
 import sys
 import types
@@ -301,11 +302,15 @@ def _allow_numpy_scalars_before_torch_2_4() -> None:
 def packaged_configs(module: types.ModuleType) -> None:
     """FR modeling/backbones/regnet/regnet.py:568, effnet.py:253 open a path in `fastreid/`.
 
-    It is relative, so it is found only where the working directory is a checkout of fast-reid.
+    It is relative, so it is found only where the working directory is a checkout of fast-reid. And
+    it is merged into one config for all networks: a RegNetX that is built after a RegNetY in the
+    same process has the layers of a RegNetY. So each begins with the defaults.
     """
     merge, root = module.cfg.merge_from_file, pathlib.Path(str(module.__file__)).parents[4]
+    defaults = module.cfg.clone()
 
     def merge_from_file(path: str) -> None:
+        module.cfg.merge_from_other_cfg(defaults)
         merge(path if os.path.exists(path) else str(root / path))
 
     # Past CfgNode.__setattr__, which would make it a key of the config.
@@ -475,6 +480,30 @@ def no_amp_warning(module: types.ModuleType) -> None:
     )
 
 
+def vehicle_id_without_cameras(module: types.ModuleType) -> None:
+    """FR data/datasets/vehicleid.py:66 makes cameras of the numbers of the images, :70 draws anew.
+
+    The data set knows no cameras. The gallery is drawn with Python's global generator, so that each
+    process of a run, and each run, scores another one.
+
+    `has_cameras` and `gallery_is_drawn` are what `data/build.py` asks of any data set.
+    """
+    cls = module.VehicleID
+    draw = cls.process_dir
+
+    @functools.wraps(draw)
+    def process_dir(self: Any, list_file: str, is_train: bool = True) -> Any:
+        state = random.getstate()
+        random.seed(0)
+        try:
+            return draw(self, list_file, is_train)
+        finally:
+            random.setstate(state)
+
+    cls.process_dir = process_dir
+    cls.has_cameras, cls.gallery_is_drawn = False, True
+
+
 # ------------------------------------------------------------------------------------ machinery
 
 
@@ -489,6 +518,7 @@ class Mends:
 MENDS: Mapping[str, Mends] = {
     "fastreid.data.build": Mends((torch_six, collections_mapping), (collate_numpy_scalars,)),
     "fastreid.data.data_utils": Mends(after=(loader_without_cuda,)),
+    "fastreid.data.datasets.vehicleid": Mends(after=(vehicle_id_without_cameras,)),
     "fastreid.data.transforms.build": Mends(after=(random_affine,)),
     "fastreid.data.transforms.functional": Mends(after=(image_to_tensor,)),
     "fastreid.engine.defaults": Mends(after=(data_parallel_on_cpu,)),

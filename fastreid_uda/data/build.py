@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from .pseudo_labeled_dataset import ImageDataset, PseudoLabeledDataset
 from .samplers import build_batch_sampler
 from .samplers.batch_samplers import RandomBatchSampler, check_shares, share_of
 from .transforms import build_transforms
+
+logger = logging.getLogger(__name__)
 
 
 def datasets_root() -> str:
@@ -88,9 +91,31 @@ def _one_line(error: Exception) -> str:
 
 
 def load_training_images(names: Sequence[str], cfg: Any, combineall: bool = False) -> ImageList:
-    """The training images of one or more data sets in one path-sorted list."""
-    items = [item for name in names for item in load_dataset(name, cfg, combineall).train]
-    return make_image_list(items, "+".join(names))
+    """The training images of one or more data sets in one path-sorted list.
+
+    A data set whose class says `has_cameras = False`, as VehicleID's, has camera ids that are none:
+    the cameras of its images are unknown, and of all images that are in a list with them.
+    """
+    datasets = {name: load_dataset(name, cfg, combineall) for name in names}
+    items = [item for name in names for item in datasets[name].train]
+    without = [name for name in names if not getattr(datasets[name], "has_cameras", True)]
+    if without:
+        items = [(path, identity, None) for path, identity, _ in items]
+    if 0 < len(without) < len(names):
+        logger.warning(
+            "The cameras of %s are not used, because %s, trained on beside it, has none.",
+            "+".join(name for name in names if name not in without), "+".join(without),
+        )  # fmt: skip
+    images = make_image_list(items, "+".join(names))
+    identities, cameras = (
+        "unknown" if ids is None else len(np.unique(ids))
+        for ids in (images.identities, images.camera_ids)
+    )
+    logger.info(
+        "Training images of %s: %d; identities: %s, cameras: %s.",
+        "+".join(names), len(images), identities, cameras,
+    )  # fmt: skip
+    return images
 
 
 def build_train_loader(
@@ -163,6 +188,16 @@ def build_test_loader(name: str, cfg: Any) -> tuple[DataLoader, int]:
     dataset = load_test_set(name, cfg)
     items = ImageDataset([*dataset.query, *dataset.gallery], build_transforms(cfg, is_train=False))
     return _loader(items, _InOrder(len(items), cfg.TEST.IMS_PER_BATCH), cfg), len(dataset.query)
+
+
+def gallery_draws(name: str, cfg: Any) -> int:
+    """How many galleries of a test set are drawn and scored; 0: it comes with query and gallery.
+
+    Of a data set whose class says `gallery_is_drawn = True`, as VehicleID's, one random image of
+    each identity is the gallery, and all others are queries.
+    """
+    drawn = getattr(load_test_set(name, cfg), "gallery_is_drawn", False)
+    return cfg.TEST.GALLERY_DRAWS if drawn else 0
 
 
 class _InOrder(BatchSampler):

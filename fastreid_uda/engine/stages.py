@@ -9,6 +9,7 @@ from typing import Any
 
 from fastreid.utils import comm
 
+from .. import __version__
 from ..config import build_labeler, method_name
 from ..config_loading import source_config
 from ..data.build import load_training_images
@@ -48,6 +49,7 @@ def run_stages(cfg: Any, resume: bool) -> dict[str, Any]:
             "source": "+".join(cfg.DATASETS.NAMES) if "source" in cfg.UDA.STAGES else "",
             "target": "+".join(cfg.UDA.TARGET),
             "seed": cfg.UDA.SEED,
+            "version": __version__,
         },
     )
     if resume:

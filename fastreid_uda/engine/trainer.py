@@ -21,7 +21,7 @@ from fastreid.utils.events import EventStorage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data.build import build_test_loader, build_train_loader
+from ..data.build import build_test_loader, build_train_loader, gallery_draws
 from ..data.image_list import ImageList
 from ..data.pseudo_labeled_dataset import PseudoLabeledDataset
 from ..data.transforms import build_transforms
@@ -352,7 +352,8 @@ class UDATrainer(DefaultTrainer):
     def build_evaluator(cls, cfg: Any, dataset_name: str, output_dir: str | None = None) -> Any:
         """Loader and evaluator of a test set."""
         loader, num_query = build_test_loader(dataset_name, cfg)
-        evaluator = BlockwiseReidEvaluator(cfg, num_query, output_dir)
+        draws = gallery_draws(dataset_name, cfg)
+        evaluator = BlockwiseReidEvaluator(cfg, num_query, output_dir, draws=draws)
         return ProgressLoader(loader, f"test {dataset_name}"), evaluator
 
     @classmethod

@@ -21,6 +21,7 @@ from fastreid.utils import comm
 from ..distributed import on_main_process
 from ..errors import UserError
 from .distances import DistanceBlocks, count_nonfinite_rows, feature_distances
+from .drawn_galleries import draw_galleries
 from .ranking import evaluate_ranking
 from .reranking import reranked_distances
 
@@ -38,7 +39,7 @@ class _Images:
     identities: np.ndarray
     camera_ids: np.ndarray
 
-    def __getitem__(self, rows: slice) -> _Images:
+    def __getitem__(self, rows: slice | np.ndarray) -> _Images:
         return _Images(self.features[rows], self.identities[rows], self.camera_ids[rows])
 
 
@@ -49,16 +50,20 @@ class BlockwiseReidEvaluator(DatasetEvaluator):
     distances are, but for TEST.AQE and TEST.ROC, never there as a whole.
     """
 
-    def __init__(self, cfg: Any, num_query: int, output_dir: str | None = None) -> None:
-        """Args as fast-reid's `ReidEvaluator`.
+    def __init__(
+        self, cfg: Any, num_query: int, output_dir: str | None = None, *, draws: int = 0
+    ) -> None:
+        """Args as fast-reid's `ReidEvaluator`, and one more.
 
         Args:
             cfg: fast-reid's config; only TEST is read.
             num_query: the first `num_query` images of the test set are the queries.
             output_dir: unused, as in fast-reid.
+            draws: above 0: the gallery is one random image of each identity, drawn so many times
+                from all images, and the results are the means; `num_query` is not read.
         """
         self._test = cfg.TEST
-        self._num_query = num_query
+        self._num_query, self._draws = num_query, draws
         self._batches: list[_Images] = []
 
     def reset(self) -> None:
@@ -98,7 +103,18 @@ class BlockwiseReidEvaluator(DatasetEvaluator):
                 f"{bad} of {len(images.features)} test features hold NaN or infinity: the model "
                 "has diverged; go back to an earlier checkpoint or lower SOLVER.BASE_LR."
             )
-        query, gallery = images[: self._num_query], images[self._num_query :]
+        if not self._draws:
+            return self._score_split(images[: self._num_query], images[self._num_query :])
+        splits = draw_galleries(images.identities, self._draws)
+        scores = [self._score_split(images[query], images[gallery]) for query, gallery in splits]
+        maps = [score["mAP"] for score in scores]
+        logger.info(
+            "Means over %d drawn galleries; their mAP is from %.2f to %.2f.",
+            self._draws, min(maps), max(maps),
+        )  # fmt: skip
+        return OrderedDict((key, float(np.mean([s[key] for s in scores]))) for key in scores[0])
+
+    def _score_split(self, query: _Images, gallery: _Images) -> dict[str, float]:
         distances = self._distances(query, gallery)
         scores = evaluate_ranking(
             None,
