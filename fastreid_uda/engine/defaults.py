@@ -1,4 +1,4 @@
-"""Arguments, output folder and loggers of a run."""
+"""Config, output folder and loggers of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from typing import Any
 
 import torch
-from fastreid.engine.defaults import default_argument_parser as fastreid_argument_parser
 from fastreid.utils import comm
 from fastreid.utils.collect_env import collect_env_info
 from fastreid.utils.logger import setup_logger
@@ -18,6 +17,7 @@ from ..config_loading import load_config
 from ..distributed import require_same, require_shared_folder
 from ..errors import UserError
 from ..files import atomic_write
+from .from_weights import network_line, take_network_from_weights
 from .full_disk import end_run_if_log_fails
 from .seeding import use_deterministic_kernels
 
@@ -27,19 +27,10 @@ QUIET = ("fastreid.engine", "fastreid.evaluation", "fastreid.utils.checkpoint", 
 """Loggers of the host whose messages go to log.txt alone."""
 
 
-def default_argument_parser() -> argparse.ArgumentParser:
-    """fast-reid's own arguments."""
-    parser = fastreid_argument_parser()
-    parser.set_defaults(dist_url="auto")  # a free port: runs beside each other do not collide
-    parser.description = (
-        "Adapt a person re-ID network from a labelled source domain to an unlabelled target."
-    )
-    return parser
-
-
 def build_config(args: argparse.Namespace) -> Any:
     """The frozen config of a run; `MODEL.DEVICE` is the CPU on a machine without a GPU."""
     cfg = load_config(args.config_file, args.opts)
+    take_network_from_weights(cfg)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     cfg.freeze()
@@ -76,6 +67,10 @@ def set_up_run(cfg: Any, args: argparse.Namespace) -> None:
             file.write(cfg.dump().encode())
     if cfg.MODEL.DEVICE == "cpu":
         logger.info("Running on the CPU with %d threads.", torch.get_num_threads())
+    if cfg.MODEL.FROM_WEIGHTS:
+        logger.info("%s", network_line(cfg))
+    if cfg.UDA.PLUGINS:
+        logger.info("Plug-ins: %s.", ", ".join(cfg.UDA.PLUGINS))
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     use_deterministic_kernels(cfg.UDA.DETERMINISTIC)
 

@@ -13,12 +13,15 @@ from fastreid.utils.checkpoint import Checkpointer
 from torch import nn
 
 from ..errors import UserError
+from .checkpoint_names import current_names
 from .checkpointing import what_is_damaged
 
 logger = logging.getLogger(__name__)
 
 OF_CLASSES = re.compile(r"heads\.(parts\.\w+\.)?weight$|criteria\.")
 """Names of tensors whose shape depends on the number of classes."""
+
+_OF_THE_GLOBAL_VIEW = re.compile(r"heads\.(?!parts?[._])(?!weight$)")
 
 
 class WeightsLoader(Checkpointer):
@@ -35,6 +38,7 @@ class WeightsLoader(Checkpointer):
     Attributes:
         random_views: after loading, the views whose layers the file does not have.
         networks: after loading, how many networks the file has.
+        unused: after loading, the layers of the file's global view that the network does not have.
     """
 
     def __init__(self, network: nn.Module, path: str, number: int = 0) -> None:
@@ -42,6 +46,7 @@ class WeightsLoader(Checkpointer):
         self.path, self.number = path, number
         self.random_views: set[str] = set()
         self.networks = 1
+        self.unused: list[str] = []
 
     def _load_file(self, filename: str) -> Any:
         damage = what_is_damaged(filename)
@@ -53,14 +58,18 @@ class WeightsLoader(Checkpointer):
         state = _state_in(checkpoint, self.path)
         own = self.model.state_dict()
         self.networks = max(1, len(teachers_in(state)))
-        loaded = one_network(state, self.number)
+        loaded = current_names(one_network(state, self.number), self.path)
         for name in list(loaded):
             fits = name in own and own[name].shape == loaded[name].shape
             if OF_CLASSES.match(name) and not fits:
                 del loaded[name]
         self.random_views = views_that_differ(own, loaded)
+        self.unused = [
+            name for name in loaded if name not in own and _OF_THE_GLOBAL_VIEW.match(name)
+        ]
         shapes = {name: tuple(value.shape) for name, value in loaded.items()}
-        backbone = [key for key in own if key.startswith("backbone.")]
+        counted = "num_batches_tracked"  # which files of torch < 0.4.1 do not have
+        backbone = [k for k in own if k.startswith("backbone.") and not k.endswith(counted)]
         fitting = sum(shapes.get(key) == tuple(own[key].shape) for key in backbone)
         if fitting < len(backbone):
             raise UserError(
@@ -92,7 +101,9 @@ def network_files(cfg: Any) -> list[str]:
     return [cfg.MODEL.WEIGHTS, *cfg.UDA.MEAN_TEACHER.WEIGHTS] if cfg.MODEL.WEIGHTS else []
 
 
-def load_weights(model: nn.Module, paths: Sequence[str], tested: Sequence[str] = ()) -> None:
+def load_weights(
+    model: nn.Module, paths: Sequence[str], tested: Sequence[str] = (), first: int = 0
+) -> None:
     """Load the networks of other runs into the students of a model, and copy them to the teachers.
 
     Args:
@@ -100,6 +111,7 @@ def load_weights(model: nn.Module, paths: Sequence[str], tested: Sequence[str] =
         paths: of the files: one for each student, or a single one for all, from which student n
             takes teacher n if it has several.
         tested: views that the files must have; others may stay random, with a warning.
+        first: the teacher that student 0 takes.
 
     Raises:
         UserError: a file is damaged, of another architecture, or without a tested view.
@@ -107,8 +119,13 @@ def load_weights(model: nn.Module, paths: Sequence[str], tested: Sequence[str] =
     loaded = set()
     for number, student in enumerate(model.students):
         path = paths[min(number, len(paths) - 1)]
-        loader = WeightsLoader(student, path, number)
+        loader = WeightsLoader(student, path, first + number)
         loader.load(path, checkpointables=[])
+        if first >= loader.networks:
+            raise UserError(
+                f"{path} has {loader.networks} network(s), numbered from 1, but number {first + 1} "
+                "is asked for; choose another."
+            )
         _check_views(model.views, loader, tested)
         loaded.add((os.path.realpath(path), number % loader.networks))
     if len(loaded) < len(model.students):
@@ -133,6 +150,16 @@ def _check_views(views: Sequence[str], loader: WeightsLoader, tested: Sequence[s
             "%s does not have the layers of the view(s) %s: they start at random.",
             path, ", ".join(missing),
         )  # fmt: skip
+    elif loader.unused:
+        logger.warning(
+            "%s has layers of a head that the network does not use (%s): its features are not "
+            "those that the file was trained for; set MODEL.HEADS.* to the head of the file, or "
+            "MODEL.FROM_WEIGHTS True.", path, _shortened(loader.unused),
+        )  # fmt: skip
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
 
 
 def views_that_differ(own: Mapping[str, Any], loaded: Mapping[str, Any]) -> set[str]:
@@ -157,6 +184,20 @@ def views_that_differ(own: Mapping[str, Any], loaded: Mapping[str, Any]) -> set[
     if any(name in own and not name.startswith("heads.part") for name in names):
         differing.add("global")
     return differing
+
+
+def state_of_one_network(checkpoint: Any, path: str, number: int = 0) -> dict[str, torch.Tensor]:
+    """The tensors of one network of a checkpoint, under the names of fast-reid 1.4.0.
+
+    Args:
+        checkpoint: what the file holds.
+        path: of the file, for messages.
+        number: of the teacher, if there are several.
+
+    Raises:
+        UserError: it holds no network.
+    """
+    return current_names(one_network(_state_in(checkpoint, path), number), path)
 
 
 def one_network(state: Mapping[str, torch.Tensor], number: int = 0) -> dict[str, torch.Tensor]:

@@ -24,9 +24,9 @@ def build_network(cfg: Any) -> nn.Module:
     """
     node = cfg.UDA.MEAN_TEACHER
     if not node.ENABLED:
-        return _build_plain(cfg)
+        return _build_trained(cfg)
     return MeanTeacher(
-        [_build_plain(cfg) for _ in range(node.STUDENTS)],
+        [_build_trained(cfg) for _ in range(node.STUDENTS)],
         ema_decay=node.EMA_DECAY,
         ema_warmup=node.EMA_WARMUP,
         ema_buffers=node.EMA_BUFFERS,
@@ -34,14 +34,26 @@ def build_network(cfg: Any) -> nn.Module:
     )
 
 
-def _build_plain(cfg: Any) -> UDABaseline:
-    """A network alone, with ImageNet weights if `MODEL.BACKBONE.PRETRAIN` says so."""
+def build_plain_network(cfg: Any) -> UDABaseline:
+    """A network alone, of fast-reid's own layers, for evaluation; `build_network` is for training.
+
+    With ImageNet weights if `MODEL.BACKBONE.PRETRAIN` says so.
+
+    Raises:
+        UserError: as `build_network`.
+    """
     network = _build_by_fastreid(cfg)
     if not isinstance(network, UDABaseline):
         raise UserError(
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, which cannot take new "
             "classes in each round; set it to UDABaseline."
         )
+    return network
+
+
+def _build_trained(cfg: Any) -> UDABaseline:
+    """A network alone, in which it does not matter how a batch is shared among processes."""
+    network = build_plain_network(cfg)
     make_independent_of_processes(network, cfg.UDA.BN_GROUP)
     return network
 
