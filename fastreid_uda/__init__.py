@@ -9,9 +9,16 @@ it before any module of fast-reid.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import compat
+
+if TYPE_CHECKING:  # for type checkers, which do not call `__getattr__`
+    from .config import add_uda_config
+    from .engine.trainer import UDATrainer
+    from .errors import UserError
+    from .labeling.pipeline import PseudoLabeler
+    from .labeling.types import OUTLIER, FeatureSet, PseudoLabels
 
 __version__ = "0.1.0"
 
@@ -25,7 +32,15 @@ _HOMES = {
     "add_uda_config": "config",
 }
 
-__all__ = [*_HOMES]
+__all__ = [
+    "OUTLIER",
+    "FeatureSet",
+    "PseudoLabeler",
+    "PseudoLabels",
+    "UDATrainer",
+    "UserError",
+    "add_uda_config",
+]
 
 compat.install()
 

@@ -11,20 +11,23 @@ ROOT = Path(__file__).resolve().parents[1] / "fastreid_uda"
 
 # package -> the packages of ours that it must not import
 FORBIDDEN = {
-    "labeling": {"modeling", "data", "engine", "evaluation", "config", "plugin", "compat"},
-    "modeling": {"data", "engine", "evaluation", "config", "plugin"},
-    "data": {"modeling", "engine", "evaluation", "plugin"},
-    "evaluation": {"modeling", "data", "engine", "plugin"},
-    "engine": {"plugin"},
-}
+    "labeling": {"modeling", "data", "engine", "evaluation", "export", "config", "plugin",
+                 "compat"},
+    "modeling": {"data", "engine", "evaluation", "config", "plugin", "export"},
+    "data": {"modeling", "engine", "evaluation", "plugin", "export"},
+    "evaluation": {"modeling", "data", "engine", "plugin", "export"},
+    "report": {"modeling", "engine", "config", "plugin", "compat", "cli", "export"},
+    "engine": {"plugin", "export"},
+    "export": {"plugin", "cli"},
+}  # fmt: skip
 # stages of labeling in their order: a stage never imports a later one
 STAGES = [
     "types", "cameras", "camera_normalization", "row_distances", "neighbors_tiles",
     "neighbors_torch", "neighbors_faiss", "neighbors", "jaccard_scipy", "jaccard", "jaccard_exact",
-    "camera_aware_jaccard", "smallest", "pairwise", "blockwise", "distances", "silhouette", "eps",
-    "eps_scan", "hdbscan", "dbscan", "lloyd", "kmeans", "kmeans_torch", "kmeans_faiss",
-    "clustering", "reliability", "uncertainty", "self_assessment", "refiners", "collapse",
-    "pipeline", "label_files",
+    "camera_aware_jaccard", "smallest", "pairwise", "blockwise", "distances", "silhouette",
+    "label_silhouettes", "feature_map", "eps", "eps_scan", "hdbscan", "dbscan", "lloyd", "kmeans",
+    "kmeans_torch", "kmeans_faiss", "clustering", "reliability", "uncertainty", "self_assessment",
+    "refiners", "collapse", "pipeline", "label_files",
 ]  # fmt: skip
 
 

@@ -1,11 +1,11 @@
 """Mistakes in what tools/label_features.py is given: exit code 2 and no file."""
 
-import importlib.util
 import os
 
 import numpy as np
 import pytest
 
+from fastreid_uda.cli import label
 from fastreid_uda.errors import UserError
 from fastreid_uda.evaluation.feature_files import read_labeled_features
 from tests.helpers import ROOT, make_features
@@ -17,11 +17,7 @@ OPTIONS = ["--config-file", str(ROOT / "configs/Synthetic/baseline.yml"), "UDA.C
 
 @pytest.fixture(scope="module")
 def label_features():
-    path = ROOT / "tools/label_features.py"
-    spec = importlib.util.spec_from_file_location("label_features_tool", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return label.main
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])

@@ -1,6 +1,5 @@
 """tools/label_features.py as a user types it."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from fastreid_uda.cli import label
 from fastreid_uda.labeling.clustering import DBSCAN
 from fastreid_uda.labeling.distances import Jaccard
 from fastreid_uda.labeling.refiners.secret import agreeing
@@ -24,20 +24,12 @@ SECRET = [
 FEW = ["UDA.DISTANCE.JACCARD.K1", "8", "UDA.CLUSTER.DBSCAN.MIN_SAMPLES", "2"]
 
 
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("label_features", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def run(tool, capsys):
+def run(capsys):
     """The tool in this process; the finished call as subprocess gives it."""
 
     def call(*arguments):
-        code = tool.main(list(map(str, arguments)))
+        code = label.main(list(map(str, arguments)))
         return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
 
     return call

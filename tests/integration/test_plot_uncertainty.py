@@ -1,25 +1,20 @@
 """tools/plot_uncertainty.py as a user types it."""
 
-import importlib.util
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import ROOT
+from fastreid_uda.cli import plot_uncertainty
 
 
 @pytest.fixture
 def run(capsys):
     """The tool in this process: exit code, output, errors."""
-    path = ROOT / "tools/plot_uncertainty.py"
-    spec = importlib.util.spec_from_file_location("plot_uncertainty", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
     def call(*arguments):
-        code = module.main(list(map(str, arguments)))
+        code = plot_uncertainty.main(list(map(str, arguments)))
         return code, *capsys.readouterr()
 
     return call

@@ -1,7 +1,6 @@
 """tools/scan_eps.py and UDA.CLUSTER.EPS auto, as a user types them."""
 
 import csv
-import importlib.util
 import io
 import json
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastreid_uda.cli import scan_eps
 from fastreid_uda.config import build_labeler
 from fastreid_uda.config_loading import load_config
 from fastreid_uda.data.build import build_extraction_loader, load_training_images
@@ -32,13 +32,10 @@ NO_CAMERAS = ["UDA.CAMERA_NORMALIZATION", "False"]
 @pytest.fixture
 def run(capsys):
     """The tool in this process: exit code, output, errors."""
-    spec = importlib.util.spec_from_file_location("scan_eps", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
     def call(*arguments):
         try:
-            code = module.main(list(map(str, arguments)))
+            code = scan_eps.main(list(map(str, arguments)))
         except SystemExit as stop:  # what argparse refuses
             code = stop.code
         return code, *capsys.readouterr()

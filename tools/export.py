@@ -1,0 +1,12 @@
+#!/usr/bin/env python
+"""Take a network away: for fast-reid itself, as ONNX, or for torch alone."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fastreid_uda.cli import run_command
+
+if __name__ == "__main__":
+    sys.exit(run_command("export"))
