@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: venv demo table test test-fast soak check format bench bench-quick clean
+.PHONY: venv demo table test test-fast soak docs check format bench bench-quick clean
 
 venv: $(READY)
 
@@ -41,6 +41,12 @@ test-fast: $(READY)
 soak: $(READY)
 	$(BIN)/python -m tests.soak --kills 20 --seed 0
 
+# The pages of keys and commands are made from the code first. The variable is Material's switch for
+# its notice about MkDocs 2.
+docs: $(READY)
+	$(BIN)/python -m fastreid_uda.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,4 +76,4 @@ bench-quick: $(READY)
 	$(BENCH)/evaluation.py --quick
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
