@@ -31,7 +31,9 @@ class Registry:
     def register(self, cls: T) -> T:
         """Make a class selectable under its own name (a decorator)."""
         if cls.__name__ in self._classes:
-            raise KeyError(f"{cls.__name__} is registered twice for {self.key}.")
+            raise KeyError(
+                f"{cls.__name__} is registered twice for {self.key}; give one of them another name"
+            )
         for name, parameter in inspect.signature(cls).parameters.items():
             if parameter.default is inspect.Parameter.empty:
                 raise TypeError(f"{cls.__name__}.{name} needs a default: it becomes a config key.")

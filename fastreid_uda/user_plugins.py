@@ -107,7 +107,7 @@ def _import_module(module: str, shown: str) -> None:
     _logger.debug("Importing the plug-in %s.", shown)
     try:
         importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         absent = error.name if isinstance(error, ModuleNotFoundError) else None
         if absent and f"{module}.".startswith(f"{absent}."):
             raise UserError(

@@ -52,10 +52,14 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_n
 _StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_number)
 
 
-def read_mapping(path: str) -> dict[str, Any]:
+def read_mapping(path: str, named_by: str = "") -> dict[str, Any]:
     """The content of one YAML file; {} if it is empty.
 
     Nothing but plain values is made of it, so that reading a file runs no code.
+
+    Args:
+        path: of the file.
+        named_by: the file whose base it is, for messages.
 
     Raises:
         UserError: the file is not there, no YAML, or no mapping.
@@ -64,8 +68,9 @@ def read_mapping(path: str) -> dict[str, Any]:
         raise UserError(f"The config file {path} is a folder; give a YAML file.")
     if not os.path.isfile(path):
         raise UserError(
-            f"The config file {path} does not exist; check its name and {BASE_KEY} (fastreid-uda "
-            "configs lists those that are shipped)."
+            f"The config file {path} does not exist; check its name and {BASE_KEY}"
+            f"{f' in {named_by}' if named_by else ''} (fastreid-uda configs lists those that are "
+            "shipped)."
         )
     try:
         with open(path, encoding="utf-8") as file:
@@ -138,7 +143,7 @@ def _read_chain(path: str) -> list[tuple[str, dict[str, Any]]]:
             raise UserError(
                 f"The config file {path} is its own {BASE_KEY}: {names}; change one of them."
             )
-        content = read_mapping(path)
+        content = read_mapping(path, named_by=chain[-1][0] if chain else "")
         chain.append((path, content))
         base = content.get(BASE_KEY) or ""
         if not isinstance(base, str):

@@ -126,6 +126,7 @@ def test_import_plugins__wrong_names_are_one_sentence(value, sentence):
         ("broken_plugin.py", "x = 1\ndef (", r"cannot be imported \(SyntaxError.*line 2"),
         ("failing_plugin.py", "\n1 / 0\n", r"\(.*failing_plugin\.py, line 2: ZeroDivisionError"),
         ("needing_plugin.py", "import no_such_module\n", r"line 1: ModuleNotFoundError.*no_such"),
+        ("ending_plugin.py", "import sys\nsys.exit(3)\n", r"line 2: SystemExit: 3\)"),
         ("second_msplr.py", REFINER.format(name="MSPLR"), "MSPLR is registered twice"),
         ("my-plugin.py", "", "is no name of a Python module; rename"),
         ("json.py", "", r"another module is called json \(.*\); rename the file"),

@@ -53,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: the words after the program's name; None: those of this process.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["help"] and words[1:]:
+        words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0 if words else 2

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
 from ..errors import sentence
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it."""
+INTERRUPTED, CLOSED_PIPE = 130, 141
+"""The exit codes after Ctrl-C and when nobody reads on, as in `| head`; as shells have them."""
 
 
 def exit_code(run: Callable[[], object], interrupted: str = "Interrupted.") -> int:
@@ -23,6 +24,10 @@ def exit_code(run: Callable[[], object], interrupted: str = "Interrupted.") -> i
     """
     try:
         run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        return CLOSED_PIPE
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return INTERRUPTED

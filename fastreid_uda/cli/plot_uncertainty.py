@@ -21,7 +21,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("labels", metavar="LABELS.npz", help="of tools/label_features.py or a run's round; right "
+    add("labels", metavar="LABELS.npz", help="of fastreid-uda label or a run's round; right "
         "labels are those of images with the most frequent identity of their cluster")  # fmt: skip
     add("--identities", metavar="FILE.npz", help="the array identities, if LABELS.npz has none")
     add("--out", required=True, metavar="FIGURE.png", help="the figure to write; also .pdf, .svg")

@@ -19,7 +19,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("features", nargs="?", metavar="FEATURES.npz", help="as for tools/label_features.py")
+    add("features", nargs="?", metavar="FEATURES.npz", help="as for fastreid-uda label")
     add("--config-file", metavar="FILE", help="the config of a method, for FEATURES.npz")
     add("--run", metavar="OUTPUT_DIR", help="a run, instead of FEATURES.npz and --config-file")
     add("--save-features", metavar="FILE.npz", help="write the features, e.g. those of the run")

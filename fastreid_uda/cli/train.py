@@ -21,8 +21,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--machine-rank", type=int, default=0, metavar="N", help="this machine, from 0 (default)")
     add("--dist-url", default="auto", metavar="URL",
         help="where processes meet (default: auto, a free port of this machine)")  # fmt: skip
-    add("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides of config keys")
-    return parser.parse_args(arguments)
+    add("opts", nargs="*", metavar="KEY VALUE", help="overrides of config keys")
+    args = parser.parse_intermixed_args(arguments)
+    if not args.config_file and args.opts and args.opts[0].endswith((".yml", ".yaml")):
+        parser.error(f"type --config-file before {args.opts[0]}")
+    return args
 
 
 def run(args: argparse.Namespace) -> Any:

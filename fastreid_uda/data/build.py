@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,12 +63,15 @@ def load_dataset(name: str, cfg: Any, combineall: bool = False) -> Any:
 
 def _read_dataset(name: str, cls: Any, cfg: Any, combineall: bool) -> Any:
     try:
-        if hasattr(cls, "from_config"):
-            dataset = cls.from_config(cfg)
-        else:
-            dataset = cls(root=datasets_root(), combineall=combineall)
-        # fast-reid reads some lists only when they are first asked for.
-        _ = dataset.train, dataset.query, dataset.gallery
+        with warnings.catch_warnings():
+            # What fast-reid's Market1501 says where its folder is missing; the error says more.
+            warnings.filterwarnings("ignore", message="The current data structure is deprecated")
+            if hasattr(cls, "from_config"):
+                dataset = cls.from_config(cfg)
+            else:
+                dataset = cls(root=datasets_root(), combineall=combineall)
+            # fast-reid reads some lists only when they are first asked for.
+            _ = dataset.train, dataset.query, dataset.gallery
     except UserError:
         raise
     except (
@@ -79,11 +83,16 @@ def _read_dataset(name: str, cls: Any, cfg: Any, combineall: bool) -> Any:
         LookupError,
     ) as error:
         root = os.path.abspath(datasets_root())
+        own = _FOLDERS.get(name) or getattr(cls, "dataset_dir", "") or "fast-reid's layout"
         raise UserError(
-            f"Data set {name} cannot be read ({_one_line(error)}); put its files into {root} in "
-            "fast-reid's layout, or set the environment variable FASTREID_DATASETS to their folder."
+            f"Data set {name} cannot be read ({_one_line(error)}); put its files into {root} "
+            f"({own} there), or set the environment variable FASTREID_DATASETS to their folder."
         ) from error
     return dataset
+
+
+_FOLDERS = {"Market1501": "Market-1501-v15.09.15"}
+"""Where files belong that fast-reid looks for elsewhere if the folder is missing."""
 
 
 def _one_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from fastreid_uda import __version__, cli
+from fastreid_uda.cli import ending, train
 from tests.helpers import ROOT
 
 SCRIPTS = {
@@ -100,3 +101,36 @@ def test_missing_config__is_one_sentence(capsys):
     assert code == 2
     assert re.fullmatch(r"error: The config file no\.yml does not exist; .+\.\n",
                         capsys.readouterr().err)  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [1, 400])
+def test_output__that_nobody_reads_ends_without_a_traceback(number):
+    command = f"{sys.executable} -m fastreid_uda configs | head -n {number}"
+    done = subprocess.run(["bash", "-c", f"{command}; echo ${{PIPESTATUS[0]}}"], cwd=ROOT,
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    *shown, code = done.stdout.split()
+    assert done.stderr == "" and shown[0] == "Base-UDA.yml"
+    assert code == "0" or (number == 1 and code == str(ending.CLOSED_PIPE))
+
+
+def test_help__of_a_command_by_either_word(screen, capsys):
+    for words in (["help", "configs"], ["configs", "--help"]):
+        with pytest.raises(SystemExit):
+            cli.main(words)
+        assert capsys.readouterr().out.startswith("usage: fastreid-uda configs [-h]")
+
+
+def test_train__options_may_follow_the_keys():
+    args = train.parse_arguments(
+        ["--config-file", "a.yml", "UDA.ROUNDS", "3", "--resume", "UDA.STABLE_ARI", "-0.5",
+         "--num-gpus", "2"]
+    )  # fmt: skip
+    assert args.resume and args.num_gpus == 2
+    assert args.opts == ["UDA.ROUNDS", "3", "UDA.STABLE_ARI", "-0.5"]
+
+
+def test_train__a_config_without_its_option_is_said(screen, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", "configs/Duke2Market/msplr.yml", "UDA.ROUNDS", "3"])
+    assert end.value.code == 2
+    assert "type --config-file before configs/Duke2Market/msplr.yml" in capsys.readouterr().err

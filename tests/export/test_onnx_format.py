@@ -26,6 +26,13 @@ def session_of(path):
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
+def only_with(exporter, monkeypatch):
+    """Export with one exporter of torch, which torch 2.1 to 2.4 may not have."""
+    if exporter not in onnx_format._exporters():
+        pytest.skip(f"torch {torch.__version__} has no exporter {exporter}")
+    monkeypatch.setattr(onnx_format, "_exporters", lambda: [exporter])
+
+
 def features_of(path, images):
     return torch.from_numpy(session_of(path).run(["features"], {"images": images.numpy()})[0])
 
@@ -35,7 +42,7 @@ def features_of(path, images):
 def test_write_onnx__gives_the_tested_features_of_other_batch_sizes(
     run, export, tmp_path, monkeypatch, options, exporter
 ):
-    monkeypatch.setattr(onnx_format, "_exporters", lambda: [exporter])
+    only_with(exporter, monkeypatch)
     cfg, network, _ = write_run(run, *options, tested=False)
     (entry,) = export(run, "onnx")["files"]
     assert entry["exporter"] == exporter
@@ -61,7 +68,7 @@ def test_write_onnx__gives_the_tested_features_of_other_batch_sizes(
     ids=["resnet50 ibn", "osnet", "non-local and ibn"],
 )  # fmt: skip
 def test_write_onnx__of_the_backbones_in_use(run, export, monkeypatch, exporter, options):
-    monkeypatch.setattr(onnx_format, "_exporters", lambda: [exporter])
+    only_with(exporter, monkeypatch)
     write_run(run, *options, tested=False)
     (entry,) = export(run, "onnx")["files"]
     assert entry["max_relative_difference"] < 1e-4 and entry["max_unit_difference"] < 1e-4
@@ -110,7 +117,7 @@ def test_write_onnx__a_batch_size_that_is_baked_in_is_refused(run, export, tmp_p
     monkeypatch.setattr(onnx_format, "_exporters", lambda: ["torchscript"])
     write_run(run, "MODEL.BACKBONE.NAME", "build_shufflenetv2_backbone", "MODEL.BACKBONE.DEPTH",
               "0.5x", "MODEL.BACKBONE.FEAT_DIM", "1024", tested=False)  # fmt: skip
-    with pytest.raises(UserError, match=r"and nothing is written: torchscript \(Fail: .*Reshape"):
+    with pytest.raises(UserError, match=r"and nothing is written: torchscript \(\w+: .*Reshape"):
         export(run, "onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 

@@ -13,6 +13,17 @@ from fastreid_uda.evaluation.evaluated_network import EvaluatedNetwork
 from fastreid_uda.export import torch_formats
 from tests.export.runs import write_run
 
+
+def has_torch_export():
+    try:
+        torch_formats.check_torch_export()
+    except UserError:
+        return False
+    return True
+
+
+needs_torch_export = pytest.mark.skipif(not has_torch_export(), reason="needs torch 2.2")
+
 READER = """
 import json, sys, torch
 folder = sys.argv[1]
@@ -31,6 +42,7 @@ assert not any(name.split(".")[0] in ("fastreid", "fastreid_uda") for name in sy
 """
 
 
+@needs_torch_export
 @pytest.mark.slow
 def test_files__are_read_without_fastreid(run, export, tmp_path):
     cfg, network, _ = write_run(
@@ -70,6 +82,7 @@ def test_written__other_features_are_refused(run, export, monkeypatch):
         export(run, "torchscript")
 
 
+@needs_torch_export
 def test_check_torch_export__names_the_format_for_older_versions(monkeypatch):
     torch_formats.check_torch_export()
     monkeypatch.setattr(torch.export, "export", lambda module, arguments, constraints=None: None)

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 @REFINERS.register
 @dataclass(frozen=True)
 class SpCL:
-    """Self-paced contrastive learning: its reliability criterion, as we remember it.
+    """Self-paced contrastive learning: its reliability criterion.
 
     A cluster is *independent* if its images are not joined by others at a larger radius, and its
     images are *compact* if they stay together at a smaller one (R_indep and R_comp,
