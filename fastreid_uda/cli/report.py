@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,10 +68,13 @@ def _check(args: argparse.Namespace, run: RunFolder) -> None:
     args.json = str(run.path / "report.json") if args.json is None else args.json
     read = [str(run.path / "summary.json"), str(run.path / "labels/images.txt")]
     read += map(str, run.label_files.values())
-    check_output("--out", args.out, *read)
-    check_output("--json", args.json, *read)
-    if Path(args.out).absolute() == Path(args.json).absolute():
+    for option, path in (("--out", args.out), ("--json", args.json)):
+        check_output(option, path, *read)
+        _check_folder(option, path)
+    if os.path.realpath(args.out) == os.path.realpath(args.json):
         raise UserError(f"--out and --json are both {args.out}; name two files.")
+    if not args.no_tensorboard:
+        _check_tensorboard(run.path / TENSORBOARD)
     if args.round is not None and args.round not in run.label_files:
         known = ", ".join(map(str, run.label_files)) or "none"
         raise UserError(
@@ -76,6 +82,41 @@ def _check(args: argparse.Namespace, run: RunFolder) -> None:
         )
     if args.image_root and not Path(args.image_root).is_dir():
         raise UserError(f"--image-root is {args.image_root}, which is no folder; name one.")
+
+
+def _check_folder(option: str, path: str) -> None:
+    """Refuse a folder in which no file can be made, whatever its mode says (/proc)."""
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{option} is {path}, but no file can be made in {folder} ({error.strerror}); name a "
+            "file elsewhere."
+        ) from error
+
+
+def _check_tensorboard(folder: Path) -> None:
+    """Refuse what `write_tensorboard` could not do."""
+    for package in ("torch", "tensorboard"):
+        try:
+            found = importlib.util.find_spec(package)
+        except (ImportError, ValueError):  # taken away, or half there
+            found = None
+        if found is None:
+            raise UserError(
+                f"{folder} is written by {package}, which is not installed; install it, or give "
+                "--no-tensorboard."
+            )
+    if folder.exists() and not folder.is_dir():
+        raise UserError(
+            f"{folder} is no folder, but TensorBoard's files go there; rename it, or give "
+            "--no-tensorboard."
+        )
+    _check_folder("TensorBoard's file", str(folder / "events"))
 
 
 def _pictures(args: argparse.Namespace, run: RunFolder, content: Content) -> Thumbnails:
@@ -94,18 +135,20 @@ def _write(args: argparse.Namespace, run: RunFolder, content: Content) -> None:
 
     pictures = _pictures(args, run, content)
     charts = make_charts(content.figures)
-    page = make_page(content.figures, charts, pictures)
-    figures = json.dumps(content.figures, indent=1, allow_nan=False)
-    written = [args.out, args.json]
+    page = make_page(content.figures, charts, pictures, Path(args.json).name)
+    figures = json.dumps(content.figures, indent=1, allow_nan=False, ensure_ascii=False)
+    written: list[str] = []
     try:
         for path, text in ((args.out, page), (args.json, figures + "\n")):
             with atomic_write(path) as file:
-                file.write(text.encode())
+                file.write(text.encode("utf-8", "replace"))  # names of files may be any bytes
+            written.append(path)
         if not args.no_tensorboard:
             write_tensorboard(content, charts, run.path / TENSORBOARD)
             written.append(str(run.path / TENSORBOARD))
-    except OSError as error:
-        raise UserError(
-            f"{error.filename or args.out} cannot be written ({error.strerror})."
-        ) from error
+    except (OSError, ImportError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        name = getattr(error, "filename", None) or "TensorBoard's file"
+        done = f"; written: {', '.join(written)}" if written else ""
+        raise UserError(f"{name} cannot be written ({reason}){done}.") from error
     print("Written: " + ", ".join(written))

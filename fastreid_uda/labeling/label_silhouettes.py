@@ -59,8 +59,8 @@ def label_silhouettes(
       (cosine, Euclidean). It is the same whether the stored pairs end at eps or farther away.
     * Distances without a radius, of which the large ones are all the same (HDBSCAN on Jaccard): on
       all pairs.
-    * Else (k-means) the simplified silhouette: see `centroid_silhouettes`. All pairs would cost as
-      much as finding neighbours.
+    * Else (k-means; HDBSCAN on cosine or Euclidean distances) the simplified silhouette: see
+      `centroid_silhouettes`. All pairs would cost as much as finding neighbours.
 
     Args:
         features: (N, D) float32, as they were clustered.

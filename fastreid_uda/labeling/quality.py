@@ -53,7 +53,7 @@ def describe_labeling(
         `quality`. In it, further views have their name before each entry: "top/nmi". With two
         or more views it also has the three counts of each view by itself ("global/kept"), the
         `consistency` of the refined labels and `clusters/consistency`, that of the raw ones; with
-        identities always `accuracy` and `clusters/accuracy`. `silhouette` (or, with k-means,
+        identities always `accuracy` and `clusters/accuracy`. `silhouette` (or, without distances,
         `silhouette/centroids`) is the mean over the images with labels, `clusters/silhouette` over
         those in clusters, see `label_silhouettes`. Where a refiner measured how uncertain
         the labels are, it has what `score_uncertainty` says of all images of the first view,

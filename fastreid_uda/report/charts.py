@@ -171,7 +171,7 @@ def _with_identities(
             Series("NMI", quality("nmi"), BLUE), Series("ARI", quality("ari"), RED),
             Series("pair F1", quality("pair_f1"), GREEN),
             Series("purity", quality("purity"), PURPLE)], limits=(0, 1.02)),
-        _chart("pairs", "Pairs of images in one cluster", "share of pairs", rounds, [
+        _chart("pairs", "Pairs of images: precision and recall", "share of pairs", rounds, [
             Series("precision, one camera", quality("pair_precision/within_camera"), BLUE),
             Series("recall, one camera", quality("pair_recall/within_camera"), BLUE, True),
             Series("precision, across cameras", quality("pair_precision/across_cameras"), RED),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .. import __version__
+from ..errors import UserError
 from ..labeling.identity_scores import mixed_and_fragmented
 from ..labeling.types import OUTLIER
 from .feature_maps import draw_maps, rounds_to_map
@@ -16,17 +16,16 @@ from .round_figures import (
     counts_within,
     histogram_edges,
     record_of,
+    silhouette_kind,
     uncertainty_groups,
     view_figures,
 )
 from .run_folder import RoundArrays, RunFolder
 from .sheets import Groups, doubtful_clusters, example_clusters, fragmented_identities, group
+from .summary_file import SCORE
 
 FORMAT = 1
 """Of report.json; another number when an entry changes its meaning."""
-
-SCORES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
-_SCORE = re.compile(rf"(teacher_\d+/)?({'|'.join(map(re.escape, SCORES))})")
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,13 @@ def _count(run: RunFolder, wishes: Wishes) -> _Counted:
         if arrays is None:
             continue
         if number not in counted.records:
-            counted.records[number] = record_of(arrays, counted.last)
+            kind = silhouette_kind(arrays, run.records)
+            counted.records[number] = record_of(arrays, counted.last, kind)
+        if counted.last is not None and counted.last.num_images != arrays.num_images:
+            run.notes.append(
+                f"Round {number} has labels of {arrays.num_images} images, the round before of "
+                f"{counted.last.num_images}: image numbers do not mean the same images in both."
+            )
         cameras = arrays.fact("camera_ids")
         views = {view: view_figures(x, cameras) for view, x in arrays.labels.items()}
         counted.labels.append({"round": number, "views": views})
@@ -90,6 +95,8 @@ def _count(run: RunFolder, wishes: Wishes) -> _Counted:
         counted.last = arrays
         if wishes.round in (None, number):
             counted.shown = arrays
+    if not counted.records:
+        raise UserError(f"{run.path} holds no round that can be shown. {run.notes[-1]}")
     return counted
 
 
@@ -98,6 +105,8 @@ def collect(run: RunFolder, wishes: Wishes) -> Content:
     counted = _count(run, wishes)
     summary, shown = run.summary, counted.shown
     groups = None if shown is None else group(shown)
+    if shown is not None:
+        run.check_images(shown.num_images)
     figures = {
         "format": FORMAT,
         "made_by": f"fastreid_uda {__version__}",
@@ -106,28 +115,26 @@ def collect(run: RunFolder, wishes: Wishes) -> Content:
             name: scores_of(summary.get(name))
             for name in ("direct_transfer", "last", "best", "supervised")
         },
-        "best_round": (summary.get("best") or {}).get("round"),
-        "warnings": [w for w in summary.get("warnings") or [] if isinstance(w, dict)],
+        "best_round": summary.get("best", {}).get("round"),
+        "last_round": summary.get("last", {}).get("round"),
+        "warnings": [
+            {"round": w.get("round"), "text": w["text"], "times": w.get("times") or 1}
+            for w in summary.get("warnings", [])
+        ],
         "rounds": [counted.records[number] for number in sorted(counted.records)],
         "labels": counted.labels,
         "uncertainty": _histograms(counted.uncertainties),
-        "map": _map(counted.mapped, _seed(run)),
+        "map": _map(counted.mapped, summary.get("seed", 0) % 2**32),  # what t-SNE accepts
         "sheets": None if groups is None else _sheets(groups, wishes, run),
         "notes": run.notes,
     }
     return Content(figures, counted.uncertainties)
 
 
-def scores_of(record: Any) -> dict[str, float]:
+def scores_of(record: dict[str, Any] | None) -> dict[str, float]:
     """The test scores of a record, in per cent: "mAP", "teacher_2/mAP", ..."""
-    if not isinstance(record, dict):
-        return {}
-    return {key: value for key, value in record.items() if _SCORE.fullmatch(key)}
-
-
-def _seed(run: RunFolder) -> int:
-    seed = run.summary.get("seed")
-    return seed if isinstance(seed, int) else 0
+    known = {} if record is None else record
+    return {k: value for k, value in known.items() if SCORE.fullmatch(k) and value is not None}
 
 
 def _facts(run: RunFolder, last: RoundArrays | None) -> dict[str, Any]:
@@ -233,5 +240,6 @@ def _image(groups: Groups, row: int, run: RunFolder) -> dict[str, Any]:
     for name, key in (("identity", "identities"), ("camera", "camera_ids")):
         values = groups.arrays.fact(key)
         facts[name] = None if values is None else int(values[row])
-    facts["right"] = None if groups.right is None else bool(groups.right[row])
+    known = groups.right is not None and facts["identity"] != OUTLIER
+    facts["right"] = bool(groups.right[row]) if groups.right is not None and known else None
     return facts

@@ -76,6 +76,9 @@ def _draw(chart: Chart) -> Figure:
         axes.set_ylim(0, 1.06 * axes.get_ylim()[1] if any(_values(chart)) else 1)
     elif len(set(_values(chart))) == 1:  # a flat line lies in the middle
         axes.margins(y=0.5)
+    if chart.y.startswith("%"):
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, min(high, 102))  # no share is more than 100 %
     margin = 0.6 if chart.stacked or len(chart.rounds) == 1 else 0.25
     axes.set_xlim(min(chart.rounds) - margin, max(chart.rounds) + margin)
     figure.legend(

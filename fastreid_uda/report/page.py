@@ -20,13 +20,19 @@ _TO = "\N{EN DASH}"
 _FILES = ("report.html", "report.css", "report.js")
 
 
-def make_page(figures: Mapping[str, Any], charts: Mapping[str, Chart], pictures: Thumbnails) -> str:
+def make_page(
+    figures: Mapping[str, Any],
+    charts: Mapping[str, Chart],
+    pictures: Thumbnails,
+    json_name: str = "report.json",
+) -> str:
     """The text of the page.
 
     Args:
         figures: of report.json.
         charts: of `make_charts`.
         pictures: made of all images that `figures["sheets"]` names.
+        json_name: of the file beside the page that holds its figures.
     """
     folder = resources.files(__package__) / "templates"
     texts = {name: (folder / name).read_text(encoding="utf-8") for name in _FILES}
@@ -46,6 +52,8 @@ def make_page(figures: Mapping[str, Any], charts: Mapping[str, Chart], pictures:
         script=Markup(texts["report.js"]),
         data=Markup(_as_script(_page_data(figures))),
         stages=_stages(figures["rounds"]),
+        json_name=json_name,
+        underway=round_under_way(figures),
     )
     return page.encode("utf-8", "replace").decode("utf-8")
 
@@ -64,10 +72,12 @@ def _as_script(data: Any) -> str:
 
 
 def _number(value: Any, digits: int = 1) -> str:
-    """A figure for people: 1,236 or 27.9; a dash where there is none."""
+    """A figure for people: 1,236, 27.9 or, where it would be 0.0, 0.0012; a dash where none is."""
     if value is None:
         return _TO
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if 0 < abs(value) < 10**-digits else f"{value:,.{digits}f}"
 
 
 def _printable(text: str | None) -> str:
@@ -77,42 +87,56 @@ def _printable(text: str | None) -> str:
 
 def headline(figures: Mapping[str, Any]) -> list[dict[str, str]]:
     """The few figures to begin with: `name`, `value` and a `note` each."""
-    scores, tiles = figures["scores"], []
-    last = figures["rounds"][-1] if figures["rounds"] else {}
+    tiles = _score_tiles(figures)
+    last = figures["rounds"][-1]
+    of_last = f"round {last['round']}"
+    if last.get("clusters") is not None:
+        identities = figures["run"]["identities"]
+        note = f"in {of_last}" + (f", of {identities:,} identities" if identities else "")
+        tiles.append({"name": "clusters", "value": f"{last['clusters']:,}", "note": note})
+    if last.get("kept") is not None and last.get("outliers") is not None:
+        images = last["kept"] + last["outliers"]
+        value = f"{100 * last['kept'] / max(1, images):.0f} %"
+        note = f"{last['kept']:,} of {images:,} in {of_last}"
+        tiles.append({"name": "images kept", "value": value, "note": note})
+    quality = last.get("quality") or {}
+    for key, name, note in (
+        ("nmi", "NMI", "with the identities, 1 is perfect"),
+        ("silhouette", "silhouette", "of kept images, from -1 to 1"),
+        ("silhouette/centroids", "silhouette", "to centroids, from -1 to 1"),
+    ):
+        if quality.get(key) is not None:
+            value = f"{quality[key]:.2f}"
+            tiles.append({"name": name, "value": value, "note": f"of {of_last}, {note}"})
+    return tiles
+
+
+def _score_tiles(figures: Mapping[str, Any]) -> list[dict[str, str]]:
+    scores, tested, tiles = figures["scores"], figures["last_round"], []
     transfer = scores["direct_transfer"]
     for name in ("mAP", "Rank-1"):
         value = scores["last"].get(name)
         if value is None:
             continue
         before = transfer.get(name)
-        note = "after the last round that was tested"
+        note = "after the last round that was tested" if tested is None else f"after round {tested}"
         if before is not None:
-            note = f"{value - before:+.1f} over direct transfer ({before:.1f})"
+            note += f", {value - before:+.1f} against direct transfer ({before:.1f})"
         several = f"teacher_2/{name}" in scores["last"]
         title = f"{name}, teacher 1" if several else name
         tiles.append({"name": title, "value": f"{value:.1f} %", "note": note})
     best = scores["best"].get("mAP")
     if best is not None and best != scores["last"].get("mAP"):
-        note = f"round {figures['best_round']}, chosen with test labels"
+        known = figures["best_round"] is not None
+        note = (f"round {figures['best_round']}, " if known else "") + "chosen with test labels"
         tiles.append({"name": "best mAP", "value": f"{best:.1f} %", "note": note})
-    if last.get("clusters") is not None:
-        identities = figures["run"]["identities"]
-        note = f"of {identities:,} identities" if identities else f"in round {last['round']}"
-        tiles.append({"name": "clusters", "value": f"{last['clusters']:,}", "note": note})
-    if last.get("kept") is not None and last.get("outliers") is not None:
-        images = last["kept"] + last["outliers"]
-        value = f"{100 * last['kept'] / max(1, images):.0f} %"
-        note = f"{last['kept']:,} of {images:,}"
-        tiles.append({"name": "images kept", "value": value, "note": note})
-    quality = last.get("quality") or {}
-    for key, name, note in (
-        ("nmi", "NMI", "of labels and identities, 1 is perfect"),
-        ("silhouette", "silhouette", "of the kept images, from -1 to 1"),
-        ("silhouette/centroids", "silhouette", "to centroids, from -1 to 1"),
-    ):
-        if quality.get(key) is not None:
-            tiles.append({"name": name, "value": f"{quality[key]:.2f}", "note": note})
     return tiles
+
+
+def round_under_way(figures: Mapping[str, Any]) -> int | None:
+    """The last round, if it has labels but is not in the summary of the run yet."""
+    last, has_summary = figures["rounds"][-1], figures["run"]["method"] is not None
+    return last["round"] if last.get("unfinished") and has_summary else None
 
 
 def _stages(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -162,7 +186,9 @@ def _sizes(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
          "views": {v: [_series("clusters", count(f["sizes"]))] for v, f in entry["views"].items()}}
         for entry in entries
     ]  # fmt: skip
-    return {"labels": labels, "x": "images of the cluster", "y": "clusters", "rounds": rounds}
+    ranges = [low for low, high in bins if low < high]
+    x = "images of the cluster" + (f"; from {ranges[0]} on a bar is a range" if ranges else "")
+    return {"labels": labels, "x": x, "y": "clusters", "rounds": rounds}
 
 
 def _cameras(entries: list[dict[str, Any]]) -> dict[str, Any] | None:

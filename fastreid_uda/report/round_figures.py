@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from ..labeling.label_silhouettes import OF_CENTROIDS, OF_PAIRS
 from ..labeling.pipeline import Labeling
 from ..labeling.quality import describe_labeling
 from ..labeling.types import OUTLIER, PseudoLabels
@@ -62,8 +63,27 @@ def uncertainty_groups(arrays: RoundArrays) -> dict[str, np.ndarray]:
     return {"right": right, "wrong": wrong}
 
 
-def record_of(arrays: RoundArrays, previous: RoundArrays | None) -> dict[str, Any]:
-    """The record of a round that has labels but is not in summary.json yet, as far as it goes."""
+def silhouette_kind(arrays: RoundArrays, records: Iterable[Mapping[str, Any]]) -> str | None:
+    """Of what the silhouettes of a label file are, which the file does not say.
+
+    A radius goes with pairs; else it is what the records of the run have, None if they have none.
+    """
+    if arrays.eps:
+        return OF_PAIRS
+    known = {kind for record in records for kind in record.get("quality") or {}}
+    return next((kind for kind in (OF_CENTROIDS, OF_PAIRS) if kind in known), None)
+
+
+def record_of(
+    arrays: RoundArrays, previous: RoundArrays | None, silhouettes: str | None = None
+) -> dict[str, Any]:
+    """The record of a round that has labels but is not in summary.json yet, as far as it goes.
+
+    Args:
+        arrays: of the round.
+        previous: of the round before.
+        silhouettes: what `silhouette_kind` says; None leaves their means out.
+    """
     before = _pseudo_labels(previous) if previous is not None else None
     if previous is not None and previous.num_images != arrays.num_images:
         before = None
@@ -72,6 +92,12 @@ def record_of(arrays: RoundArrays, previous: RoundArrays | None) -> dict[str, An
     labeling = Labeling(labels, clusters, arrays.eps, {}, {})
     facts = arrays.fact("camera_ids"), arrays.fact("identities")
     record = describe_labeling(labeling, *facts, before)
+    for view, own in arrays.labels.items():
+        values = arrays.silhouettes.get(view, np.zeros(0))
+        kept = values[(own != OUTLIER) & ~np.isnan(values)] if len(values) else values
+        if silhouettes and len(kept):
+            prefix = "" if view == arrays.first_view else f"{view}/"
+            record["quality"][prefix + silhouettes] = float(kept.mean())
     kept = ("clusters", "outliers", "kept", "eps", "quality")
     return {"round": arrays.number, "unfinished": True} | {name: record[name] for name in kept}
 
@@ -117,7 +143,7 @@ def counts_within(values: np.ndarray, edges: list[float]) -> list[int]:
 
 
 def size_bins(largest: int) -> list[tuple[int, int]]:
-    """Bins for sizes of clusters, both ends included: one each up to 12, then a quarter wider."""
+    """Bins for sizes of clusters, both ends included: one each below 12, then a quarter wider."""
     bins = []
     start = 1
     while start <= max(1, largest):

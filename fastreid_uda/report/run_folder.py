@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,11 +11,16 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..labeling.types import OUTLIER
 from ..npz import read_npz
+from .summary_file import read_summary
 
 _LABEL_FILE = re.compile(r"round_(\d+)\.npz")
 _KINDS = {"identities": "iu", "camera_ids": "iu", "weights": "f", "uncertainty": "f"}
 """Arrays of one value per image beside those of the views, and what they hold."""
+
+_LARGEST = 1e15
+"""Of the magnitudes that are believed; larger ones overflow in sums of squares."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class RoundArrays:
         number: of the round, from 0.
         labels: view -> (N,) int64.
         clusters: view -> (N,) int64, as the clusterer made them.
-        silhouettes: view -> (N,) float, empty in files of earlier versions.
+        silhouettes: view -> (N,) float64, NaN where not known; empty in files of earlier versions.
         eps: view -> the radius, where there is one.
         facts: `identities`, `camera_ids`, `weights` and `uncertainty`, (N,), those that are known.
         map_rows: (M,) int64, the images of the map of features; None if there is none.
@@ -66,7 +70,7 @@ class RunFolder:
 
     Attributes:
         path: OUTPUT_DIR.
-        summary: of summary.json; empty if it is missing.
+        summary: what `read_summary` says; empty if it is missing.
         label_files: number of the round -> path, ascending.
         images: their paths in the order of the labels; None if they are not known.
         notes: what is missing or damaged, one sentence each.
@@ -81,9 +85,8 @@ class RunFolder:
     @property
     def records(self) -> list[dict[str, Any]]:
         """Those of the finished rounds, as summary.json has them."""
-        records = self.summary.get("rounds")
-        known = records if isinstance(records, list) else []
-        return [r for r in known if isinstance(r, dict) and isinstance(r.get("round"), int)]
+        records: list[dict[str, Any]] = self.summary.get("rounds", [])
+        return records
 
     def read_round(self, number: int) -> RoundArrays | None:
         """The labels of a round; None, and a note, if its file is damaged."""
@@ -94,12 +97,21 @@ class RunFolder:
             self.notes.append(f"Round {number} is left out: {error}")
             return None
 
+    def check_images(self, number: int) -> None:
+        """Forget a list of images that is not one of so many, and note it."""
+        if self.images is not None and len(self.images) != number:
+            self.notes.append(
+                f"labels/images.txt names {len(self.images)} images, but the labels are of "
+                f"{number}: no images can be shown."
+            )
+            self.images = None
+
 
 def read_run(output_dir: str | Path) -> RunFolder:
     """Look at a run, finished or under way.
 
     Raises:
-        UserError: the folder is none, or holds neither a summary nor labels.
+        UserError: the folder is none, or holds no round: neither a record nor labels.
     """
     folder = Path(output_dir)
     if not str(output_dir) or not folder.is_dir():
@@ -110,11 +122,13 @@ def read_run(output_dir: str | Path) -> RunFolder:
         if (match := _LABEL_FILE.fullmatch(path.name))
     }
     run = RunFolder(folder, {}, dict(sorted(files.items())), None)
-    run.summary = _read_summary(folder / "summary.json", run.notes)
-    if not run.summary and not files:
+    run.summary = read_summary(folder / "summary.json", run.notes)
+    if not run.records and not files:
+        log = folder / "log.txt"
+        reason = f" ({log} says how far this one has come)" if log.is_file() else ""
         raise UserError(
-            f"{folder} holds neither summary.json nor labels/round_*.npz; give the OUTPUT_DIR of a "
-            "run that has labelled a round."
+            f"{folder} holds no round, neither in summary.json nor in labels/round_*.npz; give the "
+            f"OUTPUT_DIR of a run that has labelled a round{reason}."
         )
     missing = [
         str(record["round"])
@@ -144,7 +158,7 @@ def read_label_file(path: Path, number: int) -> RoundArrays:
     labels = by_kind.get("labels", {})
     if not labels:
         raise UserError(f"{path}: there is no array 'labels/<view>'; is it a label file?")
-    rows = len(next(iter(labels.values())))
+    rows = next(iter(labels.values())).size
     clusters = {view: by_kind.get("clusters", {}).get(view, own) for view, own in labels.items()}
     silhouettes = by_kind.get("silhouette", {})
     facts = {name: arrays[name] for name in _KINDS if name in arrays}
@@ -158,10 +172,51 @@ def read_label_file(path: Path, number: int) -> RoundArrays:
                 f"{path}: '{name}' is {values.dtype} of shape {values.shape}, but one "
                 f"{'float' if kinds == 'f' else 'integer'} for each of {rows} images is needed."
             )
-    eps = {view: float(x) for view, x in by_kind.get("eps", {}).items() if x.size == 1}
+    radii = {view: _only_value(x) for view, x in by_kind.get("eps", {}).items()}
     return RoundArrays(
-        number, labels, clusters, silhouettes, eps, facts, *_map_of(by_kind.get("map", {}), rows)
+        number,
+        {view: _as_clusters(x, f"{path}: 'labels/{view}'") for view, x in labels.items()},
+        {view: _as_clusters(x, f"{path}: 'clusters/{view}'") for view, x in clusters.items()},
+        {view: _finite(x) for view, x in silhouettes.items()},
+        {view: eps for view, eps in radii.items() if eps is not None},
+        _usable(facts),
+        *_map_of(by_kind.get("map", {}), rows),
     )
+
+
+def _as_clusters(values: np.ndarray, name: str) -> np.ndarray:
+    """Numbers of clusters as int64; a UserError if they cannot be those of so many images."""
+    low, high = values.min(initial=0), values.max(initial=0)
+    if low < OUTLIER or high >= max(1, len(values)):
+        raise UserError(
+            f"{name} is damaged: it holds {low if low < OUTLIER else high}, but labels of "
+            f"{len(values)} images are from {OUTLIER} to {len(values) - 1}."
+        )
+    return values.astype(np.int64)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """As float64; NaN (not known) for what is not finite or too large to be true."""
+    values = values.astype(np.float64)
+    return np.where(np.abs(values) < _LARGEST, values, np.nan)
+
+
+def _usable(facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Facts as int64 or finite float64; weights that are not all finite are not known."""
+    usable = {
+        name: _finite(x) if _KINDS[name] == "f" else x.astype(np.int64) for name, x in facts.items()
+    }
+    if np.isnan(usable.get("weights", np.zeros(1))).any():
+        del usable["weights"]
+    return usable
+
+
+def _only_value(values: np.ndarray | None) -> float | None:
+    """The finite number that an array of one value holds; None for any other array."""
+    if values is None or values.size != 1 or values.dtype.kind not in "fiu":
+        return None
+    value = float(values.reshape(()))
+    return value if abs(value) < _LARGEST else None
 
 
 def _map_of(
@@ -172,25 +227,9 @@ def _map_of(
     if rows is None or features is None or features.ndim != 2 or rows.shape != features.shape[:1]:
         return None, None, None
     fits = len(rows) and rows.dtype.kind in "iu" and rows.min() >= 0 and rows.max() < images
-    if not fits or not np.isfinite(features).all():
+    if not fits or features.dtype.kind not in "fiu" or np.isnan(_finite(features)).any():
         return None, None, None
-    variance = arrays.get("variance")
-    return rows, features, None if variance is None else float(variance)
-
-
-def _read_summary(path: Path, notes: list[str]) -> dict[str, Any]:
-    if not path.is_file():
-        notes.append("summary.json is missing: method, scores, time and memory are not known.")
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text, parse_constant=lambda _: None)  # NaN says nothing
-    except (OSError, ValueError, RecursionError):  # ValueError: no JSON, or not UTF-8
-        content = None
-    if not isinstance(content, dict):
-        notes.append("summary.json is damaged: method, scores, time and memory are not known.")
-        return {}
-    return content
+    return rows.astype(np.int64), features, _only_value(arrays.get("variance"))
 
 
 def _read_images(path: Path, notes: list[str]) -> list[str] | None:

@@ -29,7 +29,7 @@ class Groups:
         certainty: (N,) float, larger is surer, NaN where it is not known.
         measure: what `certainty` is: "uncertainty" (its negative), "silhouette", or "".
         right: (N,) bool: the identity is the most frequent one of the images kept in its group;
-            None without identities.
+            False for images without identity; None if none is known.
     """
 
     arrays: RoundArrays
@@ -77,7 +77,9 @@ def _right(owner: np.ndarray, labels: np.ndarray, identities: np.ndarray) -> np.
     majority = has_majority_identity(labels, identities)
     persons = np.full(int(owner.max(initial=OUTLIER)) + 2, -2)
     persons[owner[majority]] = identities[majority]
-    right: np.ndarray = (owner != OUTLIER) & (persons[owner] == identities)
+    right: np.ndarray = (
+        (owner != OUTLIER) & (identities != OUTLIER) & (persons[owner] == identities)
+    )
     return right
 
 
@@ -113,7 +115,8 @@ def doubtful_clusters(groups: Groups, number: int) -> list[dict[str, Any]]:
 
     Returns:
         `cluster`, `images`, `kept`, `certainty` and `rows`, the images that are shown; with
-        identities also `wrong` (images) and `identities` (how many).
+        identities also `wrong` (images) and `identities` (how many); images
+        without identity are neither right nor wrong and come last.
     """
     means = _mean_certainty(groups)
     identities = groups.arrays.fact("identities")
@@ -131,13 +134,16 @@ def doubtful_clusters(groups: Groups, number: int) -> list[dict[str, Any]]:
         cluster = int(clusters[place])
         rows = groups.images(cluster)
         kept = rows[groups.kept[rows]]
+        nobody = kept[identities[kept] == OUTLIER]
+        kept = kept[identities[kept] != OUTLIER]
         held, images = np.unique(identities[kept], return_counts=True)
         often = dict(zip(held.tolist(), images.tolist(), strict=True))
         order = [(not groups.right[r], -often[int(identities[r])], identities[r]) for r in kept]
         kept = kept[sorted(range(len(kept)), key=lambda i: order[i])]
+        known = _with_strangers(kept, groups.right)
         shown.append(_facts(groups, cluster, means) | {
             "wrong": int(counts[place]), "identities": len(held),
-            "rows": _with_strangers(kept, groups.right).tolist(),
+            "rows": np.concatenate([known, nobody])[:OF_A_SHEET].tolist(),
         })  # fmt: skip
     return shown
 

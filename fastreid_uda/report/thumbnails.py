@@ -67,8 +67,13 @@ class Thumbnails:
         if not self.missing:
             return []
         path, why = next(iter(self.missing.items()))
-        others = f" and {len(self.missing) - 1} more" if len(self.missing) > 1 else ""
+        more = f" {len(self.missing) - 1} more cannot be shown." if len(self.missing) > 1 else ""
         hint = ""
         if not os.path.isabs(path):
-            hint = " Paths of this run are relative: start from its folder, or give --image-root."
-        return [f"Images cannot be shown: {why}{others}.".replace("..", ".") + hint]
+            hint = " Paths of this run are relative: "
+            hint += (
+                f"they were looked for here and in --image-root {self._root}."
+                if self._root
+                else "start from its folder, or give --image-root."
+            )
+        return [f"An image cannot be shown: {why}{more}{hint}"]

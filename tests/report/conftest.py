@@ -1,6 +1,22 @@
 import pytest
 
+from fastreid_uda.cli.report import main
 from tests.helpers import write_market
+
+
+@pytest.fixture
+def report(capsys):
+    def call(*arguments):
+        code = main(list(map(str, arguments)))
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages without the drawings of their charts, which take seconds."""
+    monkeypatch.setattr("fastreid_uda.report.page.to_svg", lambda chart: "<svg></svg>")
 
 
 @pytest.fixture(scope="session")

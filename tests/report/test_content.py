@@ -10,6 +10,13 @@ from fastreid_uda.report.run_folder import read_run
 from tests.report.runs import write_run
 
 
+def rewrite(path, **changed):
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(path, **{name: change(arrays[name]) for name, change in changed.items()}
+             | {name: x for name, x in arrays.items() if name not in changed})  # fmt: skip
+
+
 def figures_of(folder, **wishes):
     content = collect(read_run(folder), Wishes(**{"map_rounds": 0, **wishes}))
     return json.loads(json.dumps(content.figures, allow_nan=False))  # plain values, none of NaN
@@ -82,6 +89,38 @@ def test_run_under_way__the_last_round_is_counted_from_its_file(rich, tmp_path):
     records = figures_of(folder)["rounds"]
     assert [r.get("unfinished", False) for r in records] == [False, False, True]
     assert records[2]["quality"]["stability_ari"] > 0
+    assert -1 <= records[2]["quality"]["silhouette"] <= 1
+
+
+def test_figures__an_image_without_identity_is_neither_right_nor_wrong(tmp_path):
+    write_run(tmp_path, rounds=1, images=False, map_images=0)
+    rewrite(tmp_path / "labels/round_000.npz", identities=lambda x: np.where(x < 5, -1, x))
+    images = figures_of(tmp_path, clusters=99)["sheets"]["images"].values()
+    assert {image["right"] for image in images if image["identity"] == -1} == {None}
+    assert None not in {image["right"] for image in images if image["identity"] != -1}
+
+
+def test_figures__rounds_and_lists_of_other_lengths_are_said(tmp_path):
+    write_run(tmp_path, rounds=2, images=False, map_images=0)
+    with np.load(tmp_path / "labels/round_001.npz") as archive:
+        cut = {name: x[:70] if x.shape == (80,) else x for name, x in archive.items()}
+    kept = np.unique(cut["labels/global"])
+    for name in ("labels/global", "clusters/global"):
+        cut[name] = np.searchsorted(kept, cut[name]) - (kept[0] == -1)
+    np.savez(tmp_path / "labels/round_001.npz", **cut)
+    figures = figures_of(tmp_path)
+    first, second = figures["notes"]
+    assert first.startswith("Round 1 has labels of 70 images, the round before of 80:")
+    assert second.startswith("labels/images.txt names 80 images, but the labels are of 70")
+    assert {image["path"] for image in figures["sheets"]["images"].values()} == {None}
+
+
+@pytest.mark.parametrize("seed", [-5, 2**40])
+def test_map__any_seed(tmp_path, seed):
+    write_run(tmp_path, rounds=1, images=False)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    (tmp_path / "summary.json").write_text(json.dumps(summary | {"seed": seed}))
+    assert len(figures_of(tmp_path, map_rounds=1)["map"]["rounds"]) == 1
 
 
 def test_charts__one_for_each_figure_that_is_there(rich):

@@ -40,6 +40,12 @@ def test_svg__ids_of_two_charts_differ():
         assert f'id="{target}"' in svg
 
 
+def test_svg__an_axis_of_shares_ends_at_100():
+    chart = Chart("share", "t", "% of images", [0, 1], [Series("a", [100, 100], BLUE)], True)
+    ticks = re.findall(r">(\d+)</text>", to_svg(chart))
+    assert "100" in ticks and not {"105", "108", "110", "120"} & set(ticks)
+
+
 def test_pixels__show_the_series():
     pixels = to_pixels(CHARTS["bars"])
     assert pixels.dtype == np.uint8 and pixels.shape[2] == 3

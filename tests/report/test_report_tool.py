@@ -2,16 +2,16 @@
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fastreid_uda.cli.report import main
 from tests import processes
 from tests.helpers import ROOT, TINY, train_net
-from tests.report.runs import ODD, write_run
+from tests.report.runs import ODD, write_run, write_summary
 
 VOID = {"meta", "link", "img", "input", "br"}
 
@@ -44,15 +44,6 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
-
-
-@pytest.fixture
-def report(capsys):
-    def call(*arguments):
-        code = main(list(map(str, arguments)))
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def page_of(folder):
@@ -117,7 +108,7 @@ def test_report__images_that_are_gone_are_said(report, tmp_path):
     write_run(tmp_path / "run", images=False)
     assert report(tmp_path / "run", "--no-tensorboard", "--map-rounds", 0)[0] == 0
     text = (tmp_path / "run/report.html").read_text()
-    assert "Images cannot be shown: images/" in text and "--image-root" in text
+    assert "An image cannot be shown: images/" in text and "--image-root" in text
     assert page_of(tmp_path / "run").images == []
     notes = json.loads((tmp_path / "run/report.json").read_text())["notes"]
     assert len(notes) == 1
@@ -170,6 +161,8 @@ def test_report__label_file_of_an_earlier_version(report, tmp_path):
         (["--out", ""], "--out is empty"),
         (["--json", "{run}/summary.json"], "which is read too"),
         (["--json", "{run}/report.html"], "name two files"),
+        (["--json", "{run}/labels/../report.html"], "name two files"),
+        (["--out", "/proc/x.html"], "--out is /proc/x.html, but no file can be made in /proc"),
     ],
 )
 def test_mistakes__one_sentence_and_nothing_written(report, tmp_path, options, sentence):
@@ -183,7 +176,34 @@ def test_mistakes__one_sentence_and_nothing_written(report, tmp_path, options, s
 
 def test_no_run__one_sentence(report, tmp_path):
     code, _, errors = report(tmp_path)
-    assert code == 2 and "holds neither summary.json nor labels" in errors
+    assert code == 2 and "holds no round, neither in summary.json nor in labels" in errors
+
+
+@pytest.mark.parametrize("summary", [{"a": 1}, {"method": "P2LR", "rounds": []}])
+def test_no_round__one_sentence_that_names_the_log(report, tmp_path, summary):
+    write_summary(tmp_path, summary)
+    (tmp_path / "log.txt").write_text("")
+    code, _, errors = report(tmp_path)
+    assert code == 2 and f"{tmp_path}/log.txt says how far" in errors
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_no_round__all_label_files_damaged(report, tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/round_000.npz").write_bytes(b"x")
+    code, _, errors = report(tmp_path)
+    assert code == 2 and "holds no round that can be shown. Round 0 is left out" in errors
+
+
+def test_tensorboard__what_is_in_its_way_is_said_before_the_work(report, tmp_path, monkeypatch):
+    write_run(tmp_path, rounds=1, images=False)
+    (tmp_path / "report_tensorboard").write_text("")
+    code, _, errors = report(tmp_path)
+    assert code == 2 and "report_tensorboard is no folder" in errors
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, _, errors = report(tmp_path)
+    assert code == 2 and "by torch, which is not installed; install it, or give" in errors
+    assert not (tmp_path / "report.html").exists()
 
 
 @pytest.mark.slow

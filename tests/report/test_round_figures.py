@@ -5,6 +5,7 @@ from fastreid_uda.report.round_figures import (
     counts_within,
     histogram_edges,
     record_of,
+    silhouette_kind,
     size_bins,
     uncertainty_groups,
     view_figures,
@@ -65,7 +66,22 @@ def test_record_of__equals_that_of_the_run(tmp_path):
     write_run(tmp_path / "run", views=("global", "top"), uncertainty=True, images=False)
     run = read_run(tmp_path / "run")
     first, second = (run.read_round(number) for number in (1, 2))
-    record, expected = record_of(second, first), run.records[2]
+    kind = silhouette_kind(second, [])
+    record, expected = record_of(second, first, kind), run.records[2]
     assert record["unfinished"] and record["kept"] == expected["kept"]
-    known = {k: v for k, v in expected["quality"].items() if "silhouette" not in k}
-    assert record["quality"] == pytest.approx(known)
+    of_clusters = {k for k in expected["quality"] if "clusters/silhouette" in k}
+    known = {k: v for k, v in expected["quality"].items() if k not in of_clusters}
+    assert {"silhouette", "top/silhouette"} <= set(known)
+    assert record["quality"] == pytest.approx(known, abs=1e-3)  # the file has float16
+
+
+def test_silhouette_kind__by_the_radius_else_by_the_records(tmp_path):
+    write_run(tmp_path, rounds=1, images=False, kmeans=True)
+    run = read_run(tmp_path)
+    arrays = run.read_round(0)
+    assert silhouette_kind(arrays, run.records) == "silhouette/centroids"
+    assert silhouette_kind(arrays, []) is None
+    record = record_of(arrays, None, "silhouette/centroids")
+    expected = run.records[0]["quality"]["silhouette/centroids"]
+    assert record["quality"]["silhouette/centroids"] == pytest.approx(expected, abs=1e-3)
+    assert not any("silhouette" in name for name in record_of(arrays, None)["quality"])

@@ -93,6 +93,17 @@ def test_doubtful__with_identities_those_with_most_wrong_images():
     assert doubtful_clusters(group(arrays([0, 0, 1], identities=[5, 5, 6])), 3) == []
 
 
+def test_doubtful__images_without_identity_are_no_strangers():
+    people = [5] * 8 + [6] * 2 + [-1] * 4
+    groups = group(arrays([0] * 14, identities=people))
+    assert groups.right.tolist() == [True] * 8 + [False] * 6
+    (entry,) = doubtful_clusters(groups, 3)
+    assert entry["wrong"] == 2 and entry["identities"] == 2
+    assert entry["rows"] == [*range(8), 8, 9]
+    groups = group(arrays([0] * 3, identities=[-1, 5, 6]))
+    assert doubtful_clusters(groups, 3)[0]["rows"] == [1, 2, 0]  # shown, but last
+
+
 def test_doubtful__without_identities_the_least_certain():
     groups = group(drawn(identities=False))
     shown = doubtful_clusters(groups, 3)

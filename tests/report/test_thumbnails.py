@@ -18,7 +18,8 @@ def test_thumbnails__small_pictures_inside_the_page(tmp_path):
     assert all(abs(a - b) < 6 for a, b in zip(image.getpixel((9, 9)), (200, 30, 30), strict=True))
     assert [pictures.uri(row) for row in (1, 2, 9)] == ["", "", ""]
     (note,) = pictures.notes
-    assert "broken.jpg" in note and "and 1 more" in note and "--image-root" not in note
+    assert "broken.jpg" in note and "--image-root" not in note
+    assert note.endswith("replace or remove the file. 1 more cannot be shown.")
 
 
 def test_thumbnails__relative_paths_begin_at_the_root(tmp_path, monkeypatch):
@@ -28,7 +29,11 @@ def test_thumbnails__relative_paths_begin_at_the_root(tmp_path, monkeypatch):
         pictures = Thumbnails(["data/a.png"], root)
         pictures.make([0])
         assert bool(pictures.uri(0)) == found
-        assert found or "--image-root" in pictures.notes[0]
+        assert found or "or give --image-root" in pictures.notes[0]
+    pictures = Thumbnails(["data/../gone.png"], str(tmp_path))
+    pictures.make([0])
+    assert f"{tmp_path}/data/../gone.png" in pictures.notes[0]
+    assert f"here and in --image-root {tmp_path}." in pictures.notes[0]
 
 
 def test_thumbnails__without_a_list_of_images():

@@ -56,14 +56,18 @@
       entry.append(swatch, one.name);
       legend.appendChild(entry);
     }
-    const [left, right, top, bottom] = [42, 424, 8, 190];
+    const [right, top, bottom] = [424, 8, 190];
     const step = niceStep(histogram.most || highest(histogram, state.view) || 1, 4);
     const most = histogram.most || step * Math.ceil((highest(histogram, state.view) || 1) / step);
+    const written = (value) => String(Math.round(value * 1e6) / 1e6);
+    const values = [...Array(Math.floor(most / step + 1e-4) + 1).keys()].map((k) => k * step);
+    const longest = Math.max(...values.map((value) => written(value).length));
+    const left = Math.max(42, 25 + 6 * longest); // beside the name of the axis
     const y = (value) => bottom - (bottom - top) * Math.min(1, value / most);
-    for (let value = 0; value <= most * 1.0001; value += step) {
+    for (const value of values) {
       element("line", { x1: left, x2: right, y1: y(value), y2: y(value), class: "axis" }, svg);
       element("text", { x: left - 7, y: y(value) + 3.5, "text-anchor": "end" }, svg,
-        String(Math.round(value * 1e6) / 1e6));
+        written(value));
     }
     drawBars(svg, histogram, series, { left, right, bottom, y });
     element("text", { x: (left + right) / 2, y: 224, "text-anchor": "middle" }, svg, histogram.x);
@@ -141,7 +145,9 @@
   const MODES = [["cluster", "cluster"], ["identity", "identity"], ["camera", "camera"],
     ["kind", "right or wrong"], ["certainty", "certainty"]];
   const modes = MODES.filter(([key]) => key === "cluster" || map.rounds.some((r) => r[key]));
-  const view = { round: map.rounds.length - 1, mode: "cluster", focus: null, places: null };
+  // Identities keep their colours from round to round; clusters are numbered anew in each.
+  const first = map.rounds.some((r) => r.identity) ? "identity" : "cluster";
+  const view = { round: map.rounds.length - 1, mode: first, focus: null, places: null };
 
   function groupOf(round, i) {
     if (view.mode === "cluster") return round.label[i];
@@ -296,7 +302,8 @@
     const i = view.focus;
     const lines = [`image ${round.rows[i]}`,
       round.label[i] >= 0 ? `cluster ${round.label[i]}` : "left out"];
-    if (round.identity) lines.push(`identity ${round.identity[i]}`);
+    if (round.identity)
+      lines.push(`identity ${round.identity[i] < 0 ? "not known" : round.identity[i]}`);
     if (round.camera) lines.push(`camera ${round.camera[i]}`);
     if (round.kind) lines.push(KINDS[round.kind[i]][0]);
     if (round.certainty && round.certainty[i] !== null) {
