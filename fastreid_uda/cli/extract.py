@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..errors import UserError
@@ -45,21 +47,20 @@ def extract(args: argparse.Namespace) -> str:
     from ..data.image_files import check_images
     from ..engine.embedding import embed, load_network
     from ..engine.from_weights import network_line
-    from ..evaluation.feature_index import (
-        FeatureIndex,
-        check_index_folder,
-        file_digest,
-        write_index,
-    )
+    from ..evaluation.feature_index import FeatureIndex, file_digest, file_stamp, write_index
+    from ..evaluation.index_folder import check_index_folder
 
     check_index_folder("--out", args.out)
     if args.teacher < 1:
         raise UserError(f"--teacher is {args.teacher}, but teachers are numbered from 1.")
     cfg = _config(args)
+    _check_weights_stay(args, cfg.MODEL.WEIGHTS)
     forget_datasets()
-    images = load_training_images(("PersonFolder",), cfg)
+    with _names_of_options(args):
+        images = load_training_images(("PersonFolder",), cfg)
     items = sorted(load_dataset("PersonFolder", cfg).train, key=lambda item: item[0])
     check_images(images.paths)
+    stamps = tuple(file_stamp(path) or (0, 0) for path, _, _ in items)
     network = load_network(cfg, args.teacher - 1)
     if args.weights:
         print(network_line(cfg))
@@ -73,6 +74,7 @@ def extract(args: argparse.Namespace) -> str:
         weights=cfg.MODEL.WEIGHTS,
         digest=file_digest(cfg.MODEL.WEIGHTS),
         teacher=args.teacher - 1,
+        stamps=stamps,
     )
     facts = {"camera_ids": images.camera_ids, "identities": images.identities}
     arrays = {name: values for name, values in facts.items() if values is not None}
@@ -109,6 +111,30 @@ def _folder_keys(args: argparse.Namespace) -> list[str]:
         if own.TRAIN and os.path.realpath(own.TRAIN) == os.path.realpath(args.crops):
             pattern, table = own.PATTERN, own.CSV
     return [*keys, "DATASETS.FOLDER.PATTERN", pattern, "DATASETS.FOLDER.CSV", table]
+
+
+def _check_weights_stay(args: argparse.Namespace, weights: str) -> None:
+    inside = os.path.dirname(os.path.realpath(weights)) == os.path.realpath(args.out)
+    if inside and not args.copy_weights:
+        raise UserError(
+            f"--weights is {args.weights or weights}, a file of --out, which is written anew; add "
+            "--copy-weights, or name another folder."
+        )
+
+
+@contextmanager
+def _names_of_options(args: argparse.Namespace) -> Iterator[None]:
+    """Errors name what the user has given, not the config keys that it sets."""
+    names = {"TRAIN": "CROPS"}
+    names |= {"PATTERN": "--camera-pattern"} if args.camera_pattern else {}
+    names |= {"CSV": "--csv"} if args.csv else {}
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for key, name in names.items():
+            text = text.replace(f"DATASETS.FOLDER.{key}", name)
+        raise UserError(text) from error
 
 
 def _copier(path: str, teacher: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..evaluation.feature_index import FeatureIndex
+    from ..evaluation.search import Matches
     from ..evaluation.search_output import Query
+
+logger = logging.getLogger(__name__)
 
 FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 _NAMED = 8  # cameras in a message
@@ -34,6 +38,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("queries", nargs="*", metavar="QUERY", help="image files, of the index or others")
     add("--row", type=int, action="append", default=[], metavar="N",
         help="an image of the index as query, by its row in index.csv")  # fmt: skip
+    add("--images", metavar="DIR", help="folder of the images, if they have moved since extract")
     add("--top", type=int, default=20, metavar="N", help="matches per query (default: 20)")
     add("--out", metavar="SHEET", help=f"contact sheet to write ({', '.join(FORMATS)})")
     add("--json", action="store_true", help="print JSON instead of tables")
@@ -50,12 +55,13 @@ def search(args: argparse.Namespace) -> str:
 
     from ..config_loading import load_config
     from ..data.image_files import load_image
-    from ..evaluation.feature_index import NETWORK, read_index
+    from ..evaluation.feature_index import read_index
+    from ..evaluation.index_folder import NETWORK
     from ..evaluation.search import Reranking, find_matches
     from ..evaluation.search_output import as_json, as_sheet, as_tables
 
     _check_arguments(args)
-    index = read_index(args.index)
+    index = _at(args.images, read_index(args.index))
     cfg = load_config(os.path.join(args.index, NETWORK))
     queries = _queries(args, index, cfg)
     test = cfg.TEST
@@ -67,7 +73,9 @@ def search(args: argparse.Namespace) -> str:
         metric=test.METRIC,
         top=args.top,
         reranking=again if args.rerank else None,
+        own=[query.row for query in queries],
     )
+    _warn_of_files(queries, found, index)
     if args.out:
         _write_sheet(args.out, as_sheet(queries, found, index, load_image))
     show = as_json if args.json else as_tables
@@ -82,6 +90,39 @@ def _check_arguments(args: argparse.Namespace) -> None:
     check_output("--out", args.out, *args.queries)
     if args.out and not args.out.lower().endswith(FORMATS):
         raise UserError(f"--out is {args.out}, but a sheet ends in {', '.join(FORMATS)}.")
+
+
+def _at(folder: str | None, index: FeatureIndex) -> FeatureIndex:
+    """The index, its images in the folder that the user has named."""
+    if folder is None:
+        return index
+    if not os.path.isdir(folder):
+        raise UserError(f"--images is {folder!r}, which is not a folder.")
+    if not any(os.path.isfile(os.path.join(folder, path)) for path in index.paths):
+        raise UserError(
+            f"--images is {folder}, but no image of the index is there, as {index.paths[0]} would "
+            f"be; name the folder that was {index.images}."
+        )
+    return index.moved_to(folder)
+
+
+def _warn_of_files(queries: Sequence[Query], found: Sequence[Matches], index: FeatureIndex) -> None:
+    """Say which images of the answer are no longer those of which the index was made."""
+    rows = {query.row for query in queries if query.row is not None}
+    rows |= {row for matches in found for row in matches.rows.tolist()}
+    gone, changed = index.gone_and_changed(sorted(rows))
+    if gone:
+        logger.warning(
+            "%d of %d images are not under %s any more, e.g. %s; if they were moved, name their "
+            "folder by --images: a query is known to be one of them by its path.",
+            len(gone), len(rows), index.images, index.paths[gone[0]],
+        )  # fmt: skip
+    if changed:
+        logger.warning(
+            "%d of %d images have changed since the index was made, e.g. %s; the search goes by "
+            "what they were. Make the index anew with extract.",
+            len(changed), len(rows), index.path_of(changed[0]),
+        )  # fmt: skip
 
 
 def _queries(args: argparse.Namespace, index: FeatureIndex, cfg: Any) -> list[Query]:
@@ -134,12 +175,18 @@ def _embed(folder: str, paths: Sequence[str], index: FeatureIndex, cfg: Any) -> 
         return np.zeros((0, index.features.shape[1]), dtype=np.float32)
     import fastreid_uda.plugin  # noqa: F401  registers networks
 
-    from ..data.image_files import check_images
+    from ..data.image_files import load_image
     from ..data.image_list import ImageList
     from ..engine.embedding import embed, load_network
     from ..evaluation.feature_index import check_weights
 
-    check_images(paths)
+    for path in paths:
+        if not os.path.exists(path):
+            raise UserError(f"The query {path} is not there; name an image file.")
+        try:
+            load_image(path)
+        except UserError as error:
+            raise UserError(f"The query {error}") from error
     check_weights(folder, index)
     cfg.MODEL.WEIGHTS = index.weights
     cfg.DATALOADER.NUM_WORKERS = 0
@@ -155,13 +202,12 @@ def _device() -> str:
 
 
 def _left_out(query: Query, index: FeatureIndex, other_cameras: bool) -> np.ndarray:
-    """Rows that are no matches: the query, and with --other-cameras those of its camera."""
+    """Rows that are no matches: with --other-cameras those of the query's camera."""
     import numpy as np
 
-    own = [] if query.row is None else [query.row]
-    if other_cameras:
-        own += [row for row, camera in enumerate(index.cameras) if camera == query.camera]
-    return np.array(own, dtype=np.int64)
+    cameras = enumerate(index.cameras) if other_cameras else ()
+    rows = [row for row, camera in cameras if camera == query.camera]
+    return np.array(rows, dtype=np.int64)
 
 
 def _write_sheet(path: str, sheet: Any) -> None:

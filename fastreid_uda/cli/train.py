@@ -34,10 +34,11 @@ def run(args: argparse.Namespace) -> Any:
 
     from ..engine.checks import check_run
     from ..engine.defaults import build_config, set_up_run
+    from ..engine.resume_checks import goes_on
     from ..engine.stages import evaluate_only, run_stages
 
     cfg = build_config(args)
-    check_run(cfg, args.eval_only)
+    check_run(cfg, args.eval_only, goes_on(cfg, args))
     set_up_run(cfg, args)
     if args.eval_only:
         return evaluate_only(cfg)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+
+import torch
 
 from ..errors import UserError
 
-Value = TypeVar("Value")
-
 _CLASSIFIERS = ("heads.classifier.weight", "heads.classifier._weight")
 _OLD_NECK, _NECK = "heads.bnneck.", "heads.bottleneck."
+_EXPONENT = "heads.pool_layer.p"  # of GeneralizedMeanPoolingP: one number, here of shape (1,)
 
 
-def current_names(state: Mapping[str, Value], path: str) -> dict[str, Value]:
-    """A state dict of one network with the names of fast-reid 1.4.0.
+def current_names(state: Mapping[str, torch.Tensor], path: str) -> dict[str, torch.Tensor]:
+    """A state dict of one network with the names and shapes of fast-reid 1.4.0.
 
     Before 1.0 the batch norm before the classifier was `heads.bnneck`, and the classifier a layer
     of its own, `heads.classifier`. fast-reid 1.4.0 leaves both at random without an error
@@ -40,5 +40,7 @@ def current_names(state: Mapping[str, Value], path: str) -> dict[str, Value]:
             name = "heads.weight"
         elif name.startswith(_OLD_NECK):
             name = f"{_NECK}0.{name.removeprefix(_OLD_NECK)}"
+        elif name == _EXPONENT and value.ndim == 0:
+            value = value.reshape(1)
         renamed[name] = value
     return renamed

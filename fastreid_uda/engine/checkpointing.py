@@ -27,6 +27,10 @@ FINAL = "model_final.pth"
 BEST = "model_best.pth"
 """The network of the round with the best score on the labelled test set."""
 
+_PICKLE, _PICKLE_OF_TORCH = b"\x80", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files begin that pickle has written, and that torch < 1.6 has."""
+_CODE = "which could run any code"
+
 _A_FOLDER = 0x10
 """Attribute of an entry of a zip file; torch.load takes the tensor of such an entry as empty."""
 
@@ -97,7 +101,7 @@ def _read(path: str) -> dict[str, Any]:
         code = re.search(r"(?:GLOBAL|Unsupported class) ([\w.]+)", str(error))
         if code:
             name = code[1].rstrip(".")
-            reason = f"it holds the Python object {name}, which could run any code"
+            reason = f"it holds the Python object {name}, {_CODE}"
         else:
             reason = "it is truncated or no checkpoint"
         raise _UnreadableError(reason) from error
@@ -109,11 +113,16 @@ def _read(path: str) -> dict[str, Any]:
 def what_is_damaged(path: str) -> str:
     """What has changed in a file since `torch.save` wrote it, as a clause; empty if nothing has.
 
+    Also that `torch.save` has not written it, if pickle has.
+
     torch writes the checksum of each tensor and does not compare it when it reads. A file that has
     lost its end has no checksums, nor has one of torch < 1.6: they are left to torch.
     """
     if not zipfile.is_zipfile(path):
-        return ""
+        with open(path, "rb") as file:
+            start = file.read(len(_PICKLE_OF_TORCH))
+        plain = start.startswith(_PICKLE) and start != _PICKLE_OF_TORCH
+        return f"it is a plain pickle, {_CODE}" if plain else ""
     try:
         with zipfile.ZipFile(path) as archive:
             folders = [e.filename for e in archive.infolist() if e.external_attr & _A_FOLDER]
@@ -123,6 +132,13 @@ def what_is_damaged(path: str) -> str:
     except Exception:  # whatever zipfile makes of changed sizes, names and methods
         return "its table of contents is damaged"
     return f"its part {part} does not match its checksum" if part else ""
+
+
+def what_to_do(reason: str) -> str:
+    """What helps, as a clause, for a file of weights that cannot be read for this reason."""
+    if reason.endswith(_CODE):
+        return "save only its weights, as torch.save({'model': state_dict}, path)"
+    return "copy or download it again"
 
 
 def first_readable(paths: Sequence[str]) -> str | None:

@@ -34,8 +34,14 @@ from .weights import load_weights, network_files
 SCHEDULES = (EPOCH_SCHEDULE, "MultiStepLR", "CosineAnnealingLR")
 
 
-def check_run(cfg: Any, eval_only: bool) -> None:
+def check_run(cfg: Any, eval_only: bool, goes_on: bool = False) -> None:
     """Names, files, device and data sets of a run.
+
+    Args:
+        cfg: complete config.
+        eval_only: whether a network is scored and nothing else.
+        goes_on: whether all networks come from a checkpoint of the run: the files that it started
+            from are not needed.
 
     Raises:
         UserError: one of them is unknown or missing.
@@ -52,9 +58,12 @@ def check_run(cfg: Any, eval_only: bool) -> None:
         _check_labeler(cfg)
     if cfg.TEST.PRECISE_BN.ENABLED:
         raise UserError("TEST.PRECISE_BN.ENABLED is True, which is not supported; set it to False.")
-    for key, path in (
+    named = [
         ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS),
         *(("UDA.MEAN_TEACHER.WEIGHTS", path) for path in cfg.UDA.MEAN_TEACHER.WEIGHTS),
+    ]
+    for key, path in (
+        *(named if not goes_on else ()),
         ("MODEL.BACKBONE.PRETRAIN_PATH", cfg.MODEL.BACKBONE.PRETRAIN_PATH),
     ):
         if path and not os.path.isfile(path):
@@ -65,7 +74,8 @@ def check_run(cfg: Any, eval_only: bool) -> None:
         )
     if eval_only and not cfg.DATASETS.TESTS:
         raise UserError("DATASETS.TESTS is empty, but --eval-only needs a test set.")
-    _check_network(cfg, network_files(cfg), cfg.TEST.VIEWS if eval_only else ())
+    files = [] if goes_on else network_files(cfg)
+    _check_network(cfg, files, cfg.TEST.VIEWS if eval_only else ())
     check_datasets(cfg, eval_only)
 
 

@@ -17,8 +17,15 @@ from ..config_loading import load_config
 from ..distributed import require_same, require_shared_folder
 from ..errors import UserError
 from ..files import atomic_write
-from .from_weights import network_line, take_network_from_weights
+from .from_weights import (
+    network_line,
+    network_words,
+    take_network_from_weights,
+    take_network_of_run,
+)
 from .full_disk import end_run_if_log_fails
+from .resume_checks import goes_on
+from .run_features import CONFIG
 from .seeding import use_deterministic_kernels
 
 logger = logging.getLogger(__name__)
@@ -28,9 +35,15 @@ QUIET = ("fastreid.engine", "fastreid.evaluation", "fastreid.utils.checkpoint", 
 
 
 def build_config(args: argparse.Namespace) -> Any:
-    """The frozen config of a run; `MODEL.DEVICE` is the CPU on a machine without a GPU."""
+    """The frozen config of a run; `MODEL.DEVICE` is the CPU on a machine without a GPU.
+
+    With MODEL.FROM_WEIGHTS the network is that of the file, or of the run that goes on.
+    """
     cfg = load_config(args.config_file, args.opts)
-    take_network_from_weights(cfg)
+    if goes_on(cfg, args) and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, CONFIG)):
+        take_network_of_run(cfg)
+    else:
+        take_network_from_weights(cfg)
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     cfg.freeze()
@@ -63,12 +76,13 @@ def set_up_run(cfg: Any, args: argparse.Namespace) -> None:
     require_same("The config", cfg.dump().encode(), "start all with the same files and options")
     require_shared_folder("OUTPUT_DIR", cfg.OUTPUT_DIR)
     if comm.is_main_process():
-        with atomic_write(os.path.join(cfg.OUTPUT_DIR, "config.yaml")) as file:
+        with atomic_write(os.path.join(cfg.OUTPUT_DIR, CONFIG)) as file:
             file.write(cfg.dump().encode())
     if cfg.MODEL.DEVICE == "cpu":
         logger.info("Running on the CPU with %d threads.", torch.get_num_threads())
     if cfg.MODEL.FROM_WEIGHTS:
-        logger.info("%s", network_line(cfg))
+        own = f"Network of the run in {cfg.OUTPUT_DIR}: {network_words(cfg)}."
+        logger.info("%s", own if goes_on(cfg, args) else network_line(cfg))
     if cfg.UDA.PLUGINS:
         logger.info("Plug-ins: %s.", ", ".join(cfg.UDA.PLUGINS))
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK

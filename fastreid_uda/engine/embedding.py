@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from fastreid.evaluation.evaluator import DatasetEvaluator, inference_on_dataset
 
+from ..compiled import num_cores
 from ..config_loading import load_config
 from ..data.build import build_extraction_loader
 from ..data.image_list import ImageList
 from ..errors import UserError
 from ..evaluation.evaluated_network import EvaluatedNetwork
-from ..labeling.types import FeatureSet
 from ..modeling.build import build_network
 from .checkpointing import BEST, FINAL, LAST, PREVIOUS, first_readable
-from .feature_extraction import ProgressLoader, check_finite
+from .feature_extraction import ProgressLoader
 from .from_weights import take_network_from_weights
 from .run_features import load_run_config
 from .weights import load_weights
@@ -108,12 +108,20 @@ def embed(network: EvaluatedNetwork, images: ImageList, cfg: Any) -> np.ndarray:
     Raises:
         UserError: an image cannot be read, or a feature is not finite; names the first.
     """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, num_cores())  # torch warns of more
     loader = ProgressLoader(build_extraction_loader(images, cfg), "features")
     logging.getLogger("fastreid.evaluation.evaluator").setLevel(logging.WARNING)
     features: np.ndarray = inference_on_dataset(
         network, loader, _Collector(), flip_test=cfg.TEST.FLIP.ENABLED
     )
-    check_finite(FeatureSet({"global": features}, None), images)
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        raise UserError(
+            f"{cfg.MODEL.WEIGHTS} gives features that are NaN or infinite for {len(bad)} of "
+            f"{len(images)} image(s), first for {images.paths[bad[0]]}; take another checkpoint."
+        )
     return features
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..config_values import all_keys
 from ..errors import UserError
+from .checkpointing import LAST, PREVIOUS
 from .weights import teachers_in
 
 if TYPE_CHECKING:
@@ -27,6 +30,13 @@ FREE_TO_CHANGE = ("OUTPUT_DIR", "DATALOADER.NUM_WORKERS", "TEST.", "UDA.STAGES",
                   "SOLVER.CHECKPOINT_PERIOD", "MODEL.WEIGHTS",
                   "UDA.MEAN_TEACHER.WEIGHTS")  # fmt: skip
 """Keys that do not change what a resumed run trains."""
+
+
+def goes_on(cfg: Any, args: argparse.Namespace) -> bool:
+    """Whether all networks come from a checkpoint in OUTPUT_DIR, and none from MODEL.WEIGHTS."""
+    if not args.resume or args.eval_only or "adapt" not in cfg.UDA.STAGES:
+        return False
+    return any(os.path.isfile(os.path.join(cfg.OUTPUT_DIR, name)) for name in (LAST, PREVIOUS))
 
 
 def check_state(state: Mapping[str, Any], trainer: UDATrainer, path: str) -> None:

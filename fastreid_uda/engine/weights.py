@@ -14,7 +14,7 @@ from torch import nn
 
 from ..errors import UserError
 from .checkpoint_names import current_names
-from .checkpointing import what_is_damaged
+from .checkpointing import what_is_damaged, what_to_do
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class WeightsLoader(Checkpointer):
     def _load_file(self, filename: str) -> Any:
         damage = what_is_damaged(filename)
         if damage:
-            raise UserError(f"Cannot load {filename}, because {damage}; copy or download it again.")
+            raise UserError(f"Cannot load {filename}, because {damage}; {what_to_do(damage)}.")
         return super()._load_file(filename)
 
     def _load_model(self, checkpoint: Any) -> Any:

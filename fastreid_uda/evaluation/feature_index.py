@@ -1,7 +1,8 @@
 """An index: the features of a folder of images, with all that is needed to search it later.
 
 A folder with `features.npz` (as tools/label_features.py reads it), `index.csv` (row, path, camera,
-identity), `network.yaml` (the config of the network), `index.json` (where images and weights are).
+identity, size and time of the file), `network.yaml` (the config of the network), `index.json`
+(where images and weights are).
 """
 
 from __future__ import annotations
@@ -10,11 +11,8 @@ import csv
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,14 @@ import numpy as np
 
 from ..errors import UserError
 from ..npz import read_npz
+from .index_folder import FACTS, FEATURES, NETWORK, TABLE, WEIGHTS, new_folder, recover_folder
 
-FEATURES, TABLE, NETWORK, FACTS = "features.npz", "index.csv", "network.yaml", "index.json"
 FORMAT = 1
 """Counts up when files of an index change their meaning."""
-_COLUMNS = ("row", "path", "camera", "identity")
+_COLUMNS = ("row", "path", "camera", "identity", "bytes", "modified_ns")
+
+Stamp = tuple[int, int]
+"""Size of a file in bytes, and when it was last changed, in ns; 0: not known."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class FeatureIndex:
         weights: the file of the network, absolute.
         digest: its `file_digest` when the index was made.
         teacher: which of its mean teachers, from 0, if it has some.
+        stamps: of the images when the index was made; empty: they are not known.
     """
 
     features: np.ndarray
@@ -52,6 +54,7 @@ class FeatureIndex:
     weights: str
     digest: str
     teacher: int = 0
+    stamps: tuple[Stamp, ...] = ()
 
     def path_of(self, row: int) -> str:
         """Where image n is."""
@@ -65,6 +68,33 @@ class FeatureIndex:
                 return self.paths.index(inside)
         return None
 
+    def moved_to(self, images: str) -> FeatureIndex:
+        """The same index, of images that are in another folder now; copies have other times."""
+        stamps = tuple((size, 0) for size, _ in self.stamps)
+        return replace(self, images=os.path.abspath(images), stamps=stamps)
+
+    def gone_and_changed(self, rows: Iterable[int]) -> tuple[list[int], list[int]]:
+        """Of some rows those whose file is not there, and those that have another one now."""
+        gone, changed = [], []
+        for row in rows:
+            now = file_stamp(self.path_of(row))
+            if now is None:
+                gone.append(row)
+            elif self.stamps and any(
+                then and then != value for then, value in zip(self.stamps[row], now, strict=True)
+            ):
+                changed.append(row)
+        return gone, changed
+
+
+def file_stamp(path: str) -> Stamp | None:
+    """Size and time of a file; None if it is not there."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns
+
 
 def file_digest(path: str) -> str:
     """SHA-256 of a file's bytes."""
@@ -73,29 +103,6 @@ def file_digest(path: str) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def check_index_folder(option: str, folder: str) -> None:
-    """Refuse a folder that could not be made, or that holds something else than an index.
-
-    Raises:
-        UserError: naming the option and the folder.
-    """
-    if not folder:
-        raise UserError(f"{option} is empty; name a folder.")
-    path = os.path.abspath(folder)
-    if os.path.exists(path):
-        if not os.path.isdir(path):
-            raise UserError(f"{option} is {folder}, which is a file; name a folder.")
-        if os.listdir(path) and not os.path.isfile(os.path.join(path, FACTS)):
-            raise UserError(
-                f"{option} is {folder}, which holds other things than an index; name a new folder."
-            )
-    above = os.path.dirname(path)
-    while not os.path.exists(above):
-        above = os.path.dirname(above)
-    if not (os.path.isdir(above) and os.access(above, os.W_OK | os.X_OK)):
-        raise UserError(f"{option} is {folder}, but {above} is not writable; name another folder.")
 
 
 def write_index(
@@ -108,18 +115,18 @@ def write_index(
     """Write an index, in the place of an earlier one: a folder has all of the files or none.
 
     Args:
-        folder: of the index; passed `check_index_folder`.
+        folder: of the index; passed `check_index_folder`. A link stays, its folder is replaced.
         index: what is written.
         network: the text of `network.yaml`.
         arrays: what `features.npz` has beside the features: `camera_ids`, `identities`.
         copy_weights: writes the weights to a path; None: they stay where they are.
 
     Raises:
-        UserError: the disk is full, or the folder cannot be written.
+        UserError: the disk is full, or the folder cannot be written, or holds other things now.
     """
     try:
-        with _new_folder(os.path.abspath(folder)) as new:
-            name = "weights.pth" if copy_weights else ""
+        with new_folder(folder) as new:
+            name = WEIGHTS if copy_weights else ""
             if copy_weights:
                 copy_weights(str(new / name))
             np.savez_compressed(new / FEATURES, **{"global": index.features, **arrays})  # type: ignore[arg-type]
@@ -139,11 +146,12 @@ def write_index(
 
 
 def read_index(folder: str) -> FeatureIndex:
-    """An index that `write_index` has written.
+    """An index that `write_index` has written, with its name back if a kill has left it without.
 
     Raises:
         UserError: it is none, one of another version, or a file of it is missing or damaged.
     """
+    recover_folder(folder)
     path = os.path.join(folder, FACTS)
     if not os.path.isfile(path):
         raise UserError(f"{folder} is no index: it has no {FACTS}; make one with extract.")
@@ -162,6 +170,7 @@ def read_index(folder: str) -> FeatureIndex:
             weights=os.path.join(os.path.abspath(folder), facts["weights"]),
             digest=facts["weights_sha256"],
             teacher=facts["teacher"],
+            stamps=tuple(_stamp_of(row) for row in rows),
         )
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         if isinstance(error, UserError):
@@ -197,30 +206,16 @@ def _write_table(path: Path, index: FeatureIndex) -> None:
     with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
-        columns = (index.paths, index.cameras, index.identities)
+        stamps = index.stamps or ((0, 0),) * len(index.paths)
+        columns = (index.paths, index.cameras, index.identities, *zip(*stamps, strict=True))
         for n, row in enumerate(zip(*columns, strict=True)):
             writer.writerow([n, *(value or "" for value in row)])
+
+
+def _stamp_of(row: Mapping[str, Any]) -> Stamp:
+    return int(row.get("bytes") or 0), int(row.get("modified_ns") or 0)
 
 
 def _read_table(path: str) -> Iterator[dict[str, Any]]:
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         yield from csv.DictReader(file)
-
-
-@contextmanager
-def _new_folder(path: str) -> Iterator[Path]:
-    """A folder beside `path` that takes its place, old files and all, if the block ends well."""
-    above, name = os.path.split(path)
-    os.makedirs(above, exist_ok=True)
-    new = tempfile.mkdtemp(dir=above, prefix=f".{name}.", suffix=".tmp")
-    try:
-        yield Path(new)
-        os.chmod(new, 0o755)
-        old = f"{new}.old"
-        if os.path.exists(path):
-            os.rename(path, old)
-        os.rename(new, path)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise

@@ -42,14 +42,19 @@ def as_tables(
     columns = {"camera": index.cameras, "identity": index.identities, "path": index.paths}
     known = {name: values for name, values in columns.items() if any(values)}
     texts = []
+    other = "image of another camera" if len(index.paths) > 1 else "other image"
     for query, matches in zip(queries, found, strict=True):
+        title = f"{query.path}{_where(query)}: "
+        if not len(matches.rows):
+            texts.append(f"{title}the index has no {other}.")
+            continue
         rows = [
             [rank, f"{distance:.4f}", *(values[row] or "" for values in known.values())]
             for rank, (row, distance) in enumerate(_pairs(matches), start=1)
         ]
         headers = ["rank", "distance", *known]
         table = tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
-        texts.append(f"{query.path}{_where(query)}: distances are {metric}\n{table}")
+        texts.append(f"{title}distances are {metric}\n{table}")
     return "\n\n".join(texts)
 
 

@@ -107,9 +107,9 @@ def _kind_of(state: Mapping[str, torch.Tensor], kind: str | None, path: str) -> 
         raise UserError(f"--network is {kind!r}, but the known ones are: {', '.join(NETWORKS)}.")
     if any(name.startswith("teachers.") for name in state):
         return kind or "teacher"
-    if kind == "teacher":
+    if kind is not None:
         raise UserError(
-            f"--network is teacher, but {path} holds a network without a teacher; leave it out."
+            f"--network is {kind}, but {path} holds a network without a teacher; leave it out."
         )
     return ""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config_loading import load_config
-from ..engine.checkpointing import BEST, FINAL, LAST, PREVIOUS, try_checkpoint
+from ..engine.checkpointing import BEST, FINAL, LAST, PREVIOUS, try_checkpoint, what_to_do
 from ..engine.embedding import file_config
 from ..engine.from_weights import network_line, take_network_from_weights
 from ..engine.run_features import CONFIG
@@ -157,4 +157,4 @@ def _first_readable(paths: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
                 logger.warning("%s; %s is taken instead.", "; ".join(damaged), path)
             return path, checkpoint
         damaged.append(f"{path} cannot be read, because {reason}")
-    raise UserError(f"{'; '.join(damaged)}; copy it again, or choose another checkpoint.")
+    raise UserError(f"{'; '.join(damaged)}; {what_to_do(reason)}, or choose another checkpoint.")

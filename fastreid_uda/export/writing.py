@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..evaluation.evaluated_network import EvaluatedNetwork
+from ..folders import temporary_folder
 from . import FORMATS, fastreid_format, onnx_format, torch_formats
 from .checks import BATCHES, Check, Difference, make_checks
 from .facts import FACTS, README, describe, readme
@@ -169,23 +168,20 @@ def _check_folder(path: str) -> None:
 def _folder_or_nothing(path: str) -> Iterator[str]:
     """A temporary folder that takes the name `path` when the block ends without an error."""
     path = os.path.abspath(path)
+    begun = False
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        folder = tempfile.mkdtemp(
-            dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.", suffix=".tmp"
-        )
-    except OSError as error:
-        raise UserError(f"--out is {path}, which cannot be made ({error.strerror}).") from error
-    try:
-        yield folder
-        os.chmod(folder, 0o755)
-        os.replace(folder, path)
+        with temporary_folder(path) as folder:
+            begun = True
+            yield folder
+            os.chmod(folder, 0o755)
+            os.replace(folder, path)
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
         cause = error if isinstance(error, OSError) else error.__context__
-        if isinstance(cause, OSError) and not isinstance(error, KeyboardInterrupt):
-            reason = cause.strerror or str(cause)
-            raise UserError(
-                f"{path} cannot be written ({reason}); free some space or name another --out."
-            ) from error
-        raise
+        if not isinstance(cause, OSError) or isinstance(error, KeyboardInterrupt):
+            raise
+        reason = cause.strerror or str(cause)
+        if not begun:
+            raise UserError(f"--out is {path}, which cannot be made ({reason}).") from error
+        raise UserError(
+            f"{path} cannot be written ({reason}); free some space or name another --out."
+        ) from error

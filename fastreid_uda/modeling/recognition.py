@@ -11,6 +11,7 @@ import logging
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +67,25 @@ FAMILIES = {
 }
 FLAGS = ("WITH_IBN", "WITH_SE", "WITH_NL")
 
+_ADVICE = {
+    "pos_embed": "set INPUT.SIZE_TRAIN or MODEL.BACKBONE.STRIDE_SIZE to those of its training"
+}
+"""What to do if this tensor is the only one of another shape."""
+
 BACKBONE = "backbone."
 _COUNTER = "num_batches_tracked"  # of batch norm; files of torch < 0.4.1 have none
 
 
 class UnknownNetworkError(Exception):
-    """What does not fit, as a clause; the caller adds the file."""
+    """What does not fit, as a clause; the caller adds the file.
+
+    Attributes:
+        advice: what to set, as a clause; empty if it is not known.
+    """
+
+    def __init__(self, clause: str, advice: str = "") -> None:
+        super().__init__(clause)
+        self.advice = advice
 
 
 def shapes_of(state: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[int, ...]]:
@@ -96,7 +110,7 @@ def recognise_backbone(shapes: Shapes, cfg: Any) -> dict[str, Any]:
     Raises:
         UnknownNetworkError: no backbone has all of these tensors and no other.
     """
-    nearest: tuple[float, str] = (math.inf, "its backbone is none of fast-reid's")
+    nearest: tuple[float, str, str] = (math.inf, "its backbone is none of fast-reid's", "")
     for keys in _candidates(shapes, cfg):
         trial = _with_backbone(cfg, keys)
         backbone = _build_on_meta(trial)
@@ -108,8 +122,9 @@ def recognise_backbone(shapes: Shapes, cfg: Any) -> dict[str, Any]:
             return keys if dim is None else keys | {"FEAT_DIM": dim}
         differing = [name for name in {**own, **shapes} if own.get(name) != shapes.get(name)]
         if len(differing) < nearest[0]:
-            nearest = len(differing), _difference(keys, own, shapes, differing)
-    raise UnknownNetworkError(nearest[1])
+            advice = _ADVICE.get(differing[0], "") if len(differing) == 1 else ""
+            nearest = len(differing), _difference(keys, own, shapes, differing), advice
+    raise UnknownNetworkError(*nearest[1:])
 
 
 def feature_dim(backbone: torch.nn.Module, size: Any) -> int | None:
@@ -164,9 +179,16 @@ class _LinspaceOnCpu(TorchFunctionMode):
         return result
 
 
+@contextmanager
+def without_numbers() -> Iterator[None]:
+    """Networks that are built inside are on the meta device: shapes alone, in milliseconds."""
+    with torch.device("meta"), _LinspaceOnCpu():
+        yield
+
+
 def _build_on_meta(cfg: Any) -> torch.nn.Module | None:
     try:
-        with torch.device("meta"), _LinspaceOnCpu():
+        with without_numbers():
             backbone: torch.nn.Module = build_backbone(cfg)
             return backbone
     except Exception:  # a depth that this backbone does not have, ...

@@ -1,6 +1,8 @@
 """MODEL.FROM_WEIGHTS: checkpoints as fast-reid writes them, and what comes out of them."""
 
+import argparse
 import logging
+import pickle
 
 import pytest
 import torch
@@ -9,10 +11,17 @@ from fastreid.modeling.meta_arch import build_model
 
 import fastreid_uda.plugin  # noqa: F401
 from fastreid_uda.config_loading import load_config
-from fastreid_uda.engine.from_weights import network_line, take_network_from_weights
+from fastreid_uda.engine.defaults import build_config
+from fastreid_uda.engine.from_weights import (
+    network_line,
+    read_network,
+    take_network_from_weights,
+    take_network_of_run,
+)
 from fastreid_uda.engine.weights import load_weights
 from fastreid_uda.errors import UserError
 from fastreid_uda.modeling.build import build_network
+from fastreid_uda.modeling.recognition import FAMILIES, without_numbers
 from tests.helpers import ROOT
 
 BASELINE = str(ROOT / "configs/OwnCameras/baseline.yml")
@@ -29,15 +38,22 @@ def with_statistics(network):
     return network.eval()
 
 
-def fastreid_network(backbone=(), heads=(), seed=0):
+def fastreid_network(backbone=(), heads=(), seed=0, device="cpu"):
     """A network of fast-reid's own classes."""
     cfg = get_cfg()
-    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE = "Baseline", "cpu"
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE = "Baseline", device
     cfg.MODEL.BACKBONE.update({"PRETRAIN": False, **RESNET, **dict(backbone)})
     defaults = {"NAME": "EmbeddingHead", "WITH_BNNECK": True, "NUM_CLASSES": 7}
     cfg.MODEL.HEADS.update(defaults | dict(heads))
     torch.manual_seed(seed)
     return with_statistics(build_model(cfg))
+
+
+def zeros(backbone):
+    """The tensors of a network of fast-reid's own classes, without the time of random numbers."""
+    with without_numbers():
+        state = fastreid_network(backbone, device="meta").state_dict()
+    return {name: torch.zeros(()).expand(tensor.shape) for name, tensor in state.items()}
 
 
 def our_network(config=BASELINE, *overrides):
@@ -96,6 +112,40 @@ NETWORKS = {
     "regnet": ({"NAME": "build_regnet_backbone", "DEPTH": "200y", "FEAT_DIM": 368}, {}),
     "repvgg": ({"NAME": "build_repvgg_backbone", "DEPTH": "A0", "FEAT_DIM": 1280}, {}),
 }
+
+
+VIT = {"NAME": "build_vit_backbone", "DEPTH": "small", "FEAT_DIM": 768}
+FURTHER = {
+    "resnext": {"NAME": "build_resnext_backbone", "DEPTH": "50x", "FEAT_DIM": 2048},
+    "resnest": {"NAME": "build_resnest_backbone", "DEPTH": "50x", "FEAT_DIM": 2048},
+    "mobilenetv3": {"NAME": "build_mobilenetv3_backbone", "DEPTH": "Small", "FEAT_DIM": 1024},
+    "effnet": {"NAME": "build_effnet_backbone", "DEPTH": "b0", "FEAT_DIM": 1280},
+    "vit": VIT,
+    "vit, overlapping patches": VIT | {"STRIDE_SIZE": (12, 12)},
+}
+
+
+def test_take_network__is_tested_on_all_families():
+    tested = [RESNET | backbone for backbone, _ in NETWORKS.values()] + list(FURTHER.values())
+    assert {keys["NAME"] for keys in tested} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_take_network__of_a_further_family(tmp_path, name):
+    keys = FURTHER[name]
+    state = zeros(keys)
+    stride = ["MODEL.BACKBONE.STRIDE_SIZE", str(keys.get("STRIDE_SIZE", (16, 16)))]
+    cfg = taken(save(tmp_path, {"model": state}), BASELINE, *stride)
+    assert {key: cfg.MODEL.BACKBONE[key] for key in keys} == keys
+    assert network_line(cfg)
+
+
+def test_take_network__a_transformer_gives_the_features_of_fastreids_own(tmp_path):
+    theirs = fastreid_network(VIT)
+    cfg = taken(save(tmp_path, {"model": theirs.state_dict()}))
+    torch.testing.assert_close(
+        features(loaded(cfg), (256, 128)), features(theirs, (256, 128)), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -220,6 +270,98 @@ def test_network_line__says_what_a_file_does_not_show(tmp_path):
         assert words in line
 
 
+def test_network_line__colours_and_what_is_not_used(tmp_path):
+    state = fastreid_network(SMALL).state_dict()
+    line = network_line(taken(save(tmp_path, state)))
+    before, _, not_shown = line.partition("A file does not show these")
+    assert "MODEL.PIXEL_MEAN [123.675, 116.28, 103.53], MODEL.PIXEL_STD [58.395" in not_shown
+    assert "LAST_STRIDE 1, MODEL.BACKBONE.NORM BN" in not_shown
+    assert "PIXEL" not in before and "not used" not in before and "no head" not in before
+    state |= {name: torch.full((1, 3, 1, 1), 127.5) for name in ("pixel_mean", "pixel_std")}
+    state |= {"loss.centers": torch.zeros(7, 4), "queue": torch.zeros(2, 4)}
+    cfg = taken(save(tmp_path, state))
+    assert list(cfg.MODEL.PIXEL_STD) == [127.5] * 3
+    before, _, not_shown = network_line(cfg).partition("A file does not show these")
+    assert "PIXEL_STD [127.5, 127.5, 127.5] as the file has it" in before
+    assert "not used: loss.centers, queue." in before and "PIXEL" not in not_shown
+
+
+def test_network_line__no_head_in_the_file(tmp_path):
+    state = fastreid_network(SMALL).state_dict()
+    bare = {name: tensor for name, tensor in state.items() if name.startswith("backbone.")}
+    assert "no head in the file" in network_line(taken(save(tmp_path, bare)))
+
+
+def test_network_line__of_a_transformer(tmp_path):
+    state = zeros(VIT)
+    path = save(tmp_path, state)
+    assert "STRIDE_SIZE [16, 16], MODEL.HEADS.POOL" in network_line(taken(path))
+    with pytest.raises(
+        UserError, match=r"129, 768.* in the file, .*193, 768.*; set INPUT.SIZE_TRA"
+    ):
+        taken(path, BASELINE, "INPUT.SIZE_TRAIN", "[384,128]")
+
+
+def test_take_network__an_exponent_without_a_dimension(tmp_path):
+    theirs = fastreid_network(SMALL, {"POOL_LAYER": "GeneralizedMeanPoolingP"})
+    state = theirs.state_dict()
+    state["heads.pool_layer.p"] = state["heads.pool_layer.p"][0]
+    network = loaded(taken(save(tmp_path, state)))
+    torch.testing.assert_close(features(network), features(theirs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["object", "pickle"])
+def test_read_network__what_could_run_code_is_to_be_saved_without(tmp_path, how):
+    path = tmp_path / "network.pth"
+    if how == "object":
+        torch.save({"model": torch.nn.Linear(1, 1)}, path)
+    else:
+        path.write_bytes(pickle.dumps({"backbone.weight": torch.zeros(1)}))
+    with pytest.raises(UserError, match=r"run any code; save only its weights, as torch.save"):
+        read_network(str(path))
+    with pytest.raises(UserError, match=r"run any code; save only its weights, as torch.save"):
+        load_weights(our_network(BASELINE, *small()), [str(path)])
+
+
+def test_take_network_of_run__what_a_file_decides_and_nothing_else(tmp_path):
+    own = [*small(NAME="MultiViewHead", EMBEDDING_DIM=24), "MODEL.PIXEL_STD", "[1.,2.,3.]"]
+    run = load_config(BASELINE, [*own, "OUTPUT_DIR", str(tmp_path)])
+    (tmp_path / "config.yaml").write_text(run.dump())
+    words = ["OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", "gone.pth", "MODEL.HEADS.SCALE", "3"]
+    cfg = load_config(BASELINE, [*words, "MODEL.HEADS.POOL_LAYER", "GlobalMaxPool"])
+    take_network_of_run(cfg)
+    cfg.MODEL.HEADS.SCALE, kept = run.MODEL.HEADS.SCALE, cfg.MODEL.HEADS.SCALE
+    cfg.MODEL.HEADS.POOL_LAYER, pooling = "GlobalAvgPool", cfg.MODEL.HEADS.POOL_LAYER
+    cfg.MODEL.WEIGHTS, cfg.MODEL.FROM_WEIGHTS = run.MODEL.WEIGHTS, run.MODEL.FROM_WEIGHTS
+    assert (kept, pooling) == (3, "GlobalMaxPool")  # said by the checks of a resumed run
+    assert cfg.MODEL == run.MODEL
+
+
+@pytest.mark.parametrize("missing", ["", "config.yaml", "model_last.pth"])
+def test_build_config__a_run_that_goes_on_does_not_need_the_file(tmp_path, missing):
+    out, start = ["OUTPUT_DIR", str(tmp_path)], tmp_path / "start.pth"
+    start.write_text("another file has this name now")
+    run = load_config(BASELINE, [*small(), *out])
+    (tmp_path / "config.yaml").write_text(run.dump())
+    (tmp_path / "model_last.pth").touch()
+    if missing:
+        (tmp_path / missing).unlink()
+    words = [*out, "MODEL.WEIGHTS", str(start)]
+
+    def built(**options):
+        options = {"resume": True, "eval_only": False} | options
+        return build_config(argparse.Namespace(config_file=BASELINE, opts=words, **options))
+
+    if missing:
+        with pytest.raises(UserError, match=r"Cannot load .*start.pth"):
+            built()
+        return
+    assert built().MODEL.BACKBONE.DEPTH == "0.5x"
+    for options in ({"resume": False}, {"eval_only": True}):
+        with pytest.raises(UserError, match=r"Cannot load .*start.pth"):
+            built(**options)
+
+
 def bad(tmp_path, state):
     with pytest.raises(UserError) as caught:
         taken(save(tmp_path, state))
@@ -237,7 +379,9 @@ def test_take_network__unknown_networks_are_refused(tmp_path):
     assert "features.3.branch_main.0.weight" in text
     assert "heads.odd is unknown" in bad(tmp_path, state | {"heads.odd": torch.zeros(3)})
     assert "holds no network" in bad(tmp_path, {"model": {}})
-    assert "other.weight" in bad(tmp_path, state | {"other.weight": torch.zeros(3)})
+    assert "pool_layer.p is of shape (2,), not (1,)" in bad(
+        tmp_path, state | {"heads.pool_layer.p": torch.zeros(2)}
+    )
     reduction = state | {"heads.bnneck.weight": torch.zeros(1024)}
     assert "ReductionHead" in bad(tmp_path, reduction)
     narrow = state | {f"heads.bottleneck.0.{n}": torch.zeros(9) for n in

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +12,9 @@ from fastreid_uda.errors import UserError
 from fastreid_uda.evaluation import feature_index as module
 from fastreid_uda.evaluation.feature_index import (
     FeatureIndex,
-    check_index_folder,
     check_weights,
     file_digest,
+    file_stamp,
     read_index,
     write_index,
 )
@@ -31,6 +33,7 @@ def index(tmp_path):
         weights=str(weights),
         digest=file_digest(str(weights)),
         teacher=1,
+        stamps=((5, 10**18 + 1), (0, 2), (7, 0)),
     )
 
 
@@ -42,7 +45,16 @@ def test_read_index__gives_back_what_was_written(tmp_path, index):
     write(tmp_path / "new/index", index, camera_ids=np.arange(3))
     back = read_index(str(tmp_path / "new/index"))
     assert np.array_equal(back.features, index.features)
-    for name in ("paths", "cameras", "identities", "images", "weights", "digest", "teacher"):
+    for name in (
+        "paths",
+        "cameras",
+        "identities",
+        "images",
+        "weights",
+        "digest",
+        "teacher",
+        "stamps",
+    ):
         assert getattr(back, name) == getattr(index, name)
     check_weights("index", back)
     with np.load(tmp_path / "new/index/features.npz") as arrays:
@@ -51,7 +63,6 @@ def test_read_index__gives_back_what_was_written(tmp_path, index):
 
 def test_write_index__replaces_an_older_one_and_leaves_nothing_else(tmp_path, index):
     write(tmp_path / "index", index)
-    (tmp_path / "index/old").write_text("")
     write(tmp_path / "index", index)
     assert sorted(os.listdir(tmp_path / "index")) == [
         "features.npz", "index.csv", "index.json", "network.yaml"
@@ -95,19 +106,6 @@ def test_check_weights__changed_or_gone(tmp_path, index):
         check_weights("my_index", index)
 
 
-def test_check_index_folder__what_cannot_be_an_index(tmp_path, index):
-    check_index_folder("--out", str(tmp_path / "a/b"))
-    (tmp_path / "empty").mkdir()
-    check_index_folder("--out", str(tmp_path / "empty"))
-    write(tmp_path / "index", index)
-    check_index_folder("--out", str(tmp_path / "index"))
-    for path, reason in (("", "empty"), (index.weights, "is a file"), (tmp_path, "other things")):
-        with pytest.raises(UserError, match=f"--out is .*{reason}"):
-            check_index_folder("--out", str(path))
-    with pytest.raises(UserError, match="not writable"):
-        check_index_folder("--out", index.weights + "/below")
-
-
 def test_read_index__damaged(tmp_path, index):
     with pytest.raises(UserError, match="is no index"):
         read_index(str(tmp_path))
@@ -116,6 +114,7 @@ def test_read_index__damaged(tmp_path, index):
     def refused(reason):
         with pytest.raises(UserError, match=reason):
             read_index(str(folder))
+        shutil.rmtree(folder)
         write(folder, index)
 
     write(folder, index)
@@ -139,3 +138,30 @@ def test_row_of__by_path_and_by_link(tmp_path, index):
     assert index.row_of(str(tmp_path / "link.jpg")) == 0
     assert index.row_of(str(tmp_path / "y.jpg")) is None
     assert os.path.realpath(index.path_of(0)) == str(folder / "x.jpg")
+
+
+def test_gone_and_changed__by_size_and_time_and_of_copies_by_size(tmp_path, index):
+    for name in index.paths[:2]:
+        (tmp_path / "crops" / name).parent.mkdir(parents=True)
+        (tmp_path / "crops" / name).write_bytes(b"image")
+    stamps = tuple(file_stamp(index.path_of(row)) or (3, 3) for row in range(3))
+    index = replace(index, stamps=stamps)
+    assert index.gone_and_changed(range(3)) == ([2], [])
+    os.utime(index.path_of(0), ns=(1, 1))
+    assert index.gone_and_changed([0, 1]) == ([], [0])
+    assert replace(index, stamps=()).gone_and_changed([0, 1]) == ([], [])
+    os.rename(tmp_path / "crops", tmp_path / "moved")
+    assert index.gone_and_changed([0, 1]) == ([0, 1], [])
+    moved = index.moved_to(str(tmp_path / "moved"))
+    assert moved.gone_and_changed([0, 1]) == ([], [])
+    assert moved.row_of(str(tmp_path / "moved/a,1/x.jpg")) == 0
+    with open(moved.path_of(1), "ab") as file:
+        file.write(b"x")
+    assert moved.gone_and_changed([0, 1]) == ([], [1])
+
+
+def test_read_index__of_a_table_without_sizes_and_times(tmp_path, index):
+    write(tmp_path / "index", index)
+    table = "row,path,camera,identity\n" + "".join(f"{n},{n}.jpg,,\n" for n in range(3))
+    (tmp_path / "index/index.csv").write_text(table)
+    assert read_index(str(tmp_path / "index")).stamps == ((0, 0),) * 3

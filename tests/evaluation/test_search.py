@@ -8,6 +8,8 @@ from fastreid_uda.evaluation.distances import METRICS
 from fastreid_uda.evaluation.reranking import reranked_distances
 from fastreid_uda.evaluation.search import Reranking, find_matches
 
+from .test_reranking import fastreid_distances
+
 RNG = np.random.default_rng(0)
 QUERIES = RNG.normal(size=(5, 8)).astype(np.float32)
 GALLERY = RNG.normal(size=(40, 8)).astype(np.float32)
@@ -60,3 +62,28 @@ def test_find_matches__re_ranked_query_by_query():
     for query, matches in zip(QUERIES, found, strict=True):
         expected = reranked_distances(query[None], GALLERY, k1=6, k2=3, lambda_value=0.3)(0, 1)[0]
         assert matches.rows.tolist() == np.argsort(expected, kind="stable")[:4].tolist()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_find_matches__re_ranked_without_the_query_in_the_gallery(metric):
+    """fast-reid's formula, the row of the query taken out by hand; its camera stays."""
+    row, camera, again = 11, np.array([2, 30]), Reranking(k1=6, k2=3, lambda_value=0.3)
+    others = np.delete(GALLERY, row, axis=0)
+    expected = fastreid_distances((GALLERY[[row]], others), metric, 6, 3, 0.3)[0]
+    expected = np.insert(np.asarray(expected), row, np.inf)
+    expected[camera] = np.inf
+    found = find_matches(
+        GALLERY[[row, 4]], GALLERY, [camera, NONE], metric=metric, top=40, reranking=again,
+        own=[row, None],
+    )  # fmt: skip
+    assert len(found[0].rows) == 37 and len(found[1].rows) == 40 and found[1].rows[0] == 4
+    np.testing.assert_allclose(found[0].distances, expected[found[0].rows], atol=1e-5)
+    assert (np.diff(found[0].distances) >= 0).all() and row not in found[0].rows
+
+
+@pytest.mark.parametrize("reranking", [None, Reranking()])
+def test_find_matches__the_query_is_the_only_image(reranking):
+    found = find_matches(
+        GALLERY[:1], GALLERY[:1], [NONE], metric="cosine", top=3, reranking=reranking, own=[0]
+    )
+    assert found[0].rows.tolist() == []

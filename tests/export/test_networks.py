@@ -72,7 +72,6 @@ def test_load_network__of_the_best_checkpoint_the_better_teacher(run):
 def test_load_network__one_network_and_fastreids_own_file(run):
     _, network, _ = write_run(run)
     assert is_loaded(load(run), network) and load(run).name == "the network"
-    assert is_loaded(load(run, "student", 1), network)
     overrides = ["MODEL.META_ARCHITECTURE", "Baseline", "MODEL.HEADS.NAME", "EmbeddingHead"]
     assert is_loaded(load(run, overrides=overrides), network)
 
@@ -84,6 +83,7 @@ def test_load_network__one_network_and_fastreids_own_file(run):
         (TWO, (None, 0), "--number is 0, but"),
         (TWO, ("pupil", None), "--network is 'pupil', but the known ones are: teacher, student"),
         ([], ("teacher", None), "--network is teacher, but .* a network without a teacher"),
+        ([], ("student", None), "--network is student, but .* without a teacher; leave it out"),
         ([], (None, 2), "--number is 2, but .* has 1 network.s.; leave it out"),
     ],
 )

@@ -63,7 +63,7 @@ def test_open_source__the_recipe_of_the_run_may_have_moved(whole):
         ("no config", "", {}, "holds no config.yaml; give the OUTPUT_DIR of a run"),
         ("no checkpoint", "", {}, r"holds no checkpoint \(model_final.pth, model_best.pth"),
         ("half", "", {}, "model_final.pth cannot be read, because "),
-        ("code", "", {}, "it holds the Python object .*system"),
+        ("code", "", {}, "it holds the Python object .*system.*; save only its weights, as"),
         (None, "", {"overrides": ["TEST.ETAA", "1"]}, "TEST.ETAA"),
         (None, "", {"config_file": "none.yml"}, "none.yml"),
     ],

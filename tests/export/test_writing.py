@@ -1,5 +1,6 @@
 """The folder of an export is whole or not there."""
 
+import fcntl
 import json
 import os
 
@@ -9,7 +10,12 @@ from fastreid_uda.errors import UserError
 from fastreid_uda.export import FORMATS, fastreid_format
 from fastreid_uda.export.images import DRAWN, drawn_pedestrians, images_to_check
 from fastreid_uda.export.sources import open_source
-from fastreid_uda.export.writing import WRITERS, Request, check_request, write_export
+from fastreid_uda.export.writing import (
+    WRITERS,
+    Request,
+    check_request,
+    write_export,
+)
 from tests.export.runs import write_run
 
 
@@ -75,6 +81,21 @@ def test_write_export__leaves_nothing_after_an_error(
         export(run)
     assert ".tmp" in (tmp_path / "seen").read_text()  # it had begun to write
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "seen"]
+
+
+def test_write_export__removes_what_killed_exports_have_left(run, export, tmp_path):
+    write_run(run, tested=False)
+    left, alive, of_others = (
+        tmp_path / name for name in (".out.abcdefgh.tmp", ".out.ijklmnop.tmp", ".out.tmp")
+    )
+    for folder in (left, alive, of_others):
+        folder.mkdir()
+        (folder / "model.pth").touch()
+    lock = os.open(alive, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    export(run)
+    assert not left.exists() and alive.exists() and of_others.exists()
+    os.close(lock)
 
 
 def test_readme__says_how_to_prepare_an_image_and_to_compare(run, export, tmp_path):

@@ -13,6 +13,7 @@ from tests.helpers import ROOT
 def arguments(**changes):
     options = {"config_file": str(ROOT / "configs/Synthetic/baseline.yml"), "opts": []}
     options |= {"num_gpus": 2, "num_machines": 1, "machine_rank": 0, "dist_url": "auto"}
+    options |= {"resume": False, "eval_only": False}
     return argparse.Namespace(**options | changes)
 
 

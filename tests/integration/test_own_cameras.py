@@ -23,6 +23,7 @@ from fastreid_uda.data.build import load_training_images
 from fastreid_uda.engine.embedding import run_config
 from fastreid_uda.engine.run_features import extract_run_features
 from fastreid_uda.engine.trainer import UDATrainer
+from fastreid_uda.errors import UserError
 from fastreid_uda.labeling.label_files import read_feature_set
 from tests.helpers import ROOT, train_net, write_market
 
@@ -107,18 +108,23 @@ def plain_index(home):
 @pytest.mark.slow
 def test_one_command_then_extract_then_search(home):
     folder = ["DATASETS.FOLDER.TRAIN", home / "crops", "DATASETS.FOLDER.PATTERN", PATTERN]
-    words = ["MODEL.WEIGHTS", home / "zoo.pth", *folder, "OUTPUT_DIR", home / "logs/my_cameras"]
+    shutil.copy("zoo.pth", "start.pth")
+    words = ["MODEL.WEIGHTS", home / "start.pth", *folder, "OUTPUT_DIR", home / "logs/my_cameras"]
     config = "configs/OwnCameras/msplr.yml"
     run = tool("train_net", "--config-file", config, *words, *QUICK)
     log = Path("logs/my_cameras/log.txt").read_text()
-    assert "zoo.pth: build_shufflenetv2_backbone 0.5x; PseudoLabelHead" in run.stdout
+    assert "start.pth: build_shufflenetv2_backbone 0.5x; PseudoLabelHead" in run.stdout
     assert "start at random" not in log and "does not use" not in log
     summary = json.loads(Path("logs/my_cameras/summary.json").read_text())
     assert len(summary["rounds"]) == 2 and summary["rounds"][0]["clusters"] > 1
     written = yaml.safe_load(Path("logs/my_cameras/config.yaml").read_text())
     assert written["MODEL"]["BACKBONE"]["FEAT_DIM"] == 1024
     assert written["MODEL"]["HEADS"]["POOL_LAYER"] == "GeneralizedMeanPoolingP"
-    assert "starting from epoch 2" in train_net(config, "--resume", *words, *QUICK).stdout
+    Path("start.pth").unlink()  # its weights are in the checkpoint of the run
+    resumed = train_net(config, *words, *QUICK, "--resume").stdout
+    assert "starting from epoch 2" in resumed
+    assert "my_cameras: build_shufflenetv2_backbone 0.5x; PseudoLabelHead" in resumed
+    assert "The config is not that of" not in resumed
 
     said = tool("extract", "crops", "--run", "logs/my_cameras", "--out", "index").stdout
     assert said.startswith("54 images of 3 camera(s), 1024 dimensions, network ")
@@ -237,7 +243,7 @@ def test_extract__what_is_refused(tmp_path, capsys, plain_index):
     bad.mkdir()
     Image.new("RGB", (8, 8)).save(bad / "ok.png")
     (bad / "böse.jpg").write_text("no image")
-    assert "which is not a folder" in no(crops=tmp_path / "none")
+    assert no(crops="none").startswith("error: CROPS is ") and "not a folder" in no(crops="none")
     assert "holds no images" in no(crops=tmp_path / "empty")
     assert "böse.jpg" in no(crops=bad)
     (bad / "böse.jpg").unlink()
@@ -249,8 +255,8 @@ def test_extract__what_is_refused(tmp_path, capsys, plain_index):
     assert "no such file" in no(weights="zo.pth")
     assert "Cannot load cameras.csv" in no(weights="cameras.csv")
     assert "does not match" in no("--camera-pattern", r"(?P<camera>\d{9})")
-    assert "PATTERN" in no("--camera-pattern", "(")
-    assert "CSV" in no("--csv", "none.csv")
+    assert "--camera-pattern" in no("--camera-pattern", "(")
+    assert "--csv" in no("--csv", "none.csv")
     assert "other things than an index" in no("--out", ".")
     assert "teacher" in no("--teacher", "0").lower()
     assert "1 network(s)" in no("--teacher", "2")
@@ -273,8 +279,10 @@ def test_search__what_is_refused(tmp_path, capsys, plain_index):
     assert "--top is 0" in no("--row", "1", "--top", "0")
     assert "ends in .png" in no("--row", "1", "--out", "sheet.gif")
     assert "is read too" in no("query.jpg", "--out", "query.jpg")
-    assert "gone.jpg" in no("gone.jpg")
-    assert "cameras.csv" in no("cameras.csv")
+    assert "The query gone.jpg is not there" in no("gone.jpg")
+    assert "--images is 'none'" in no("--row", "1", "--images", "none")
+    assert "no image of the index is there" in no("--row", "1", "--images", tmp_path)
+    assert "The query cameras.csv cannot be read" in no("cameras.csv")
     assert "knows no cameras" in no("--row", "1", "--other-cameras")
     changed = tmp_path / "changed"
     shutil.copytree(plain_index, changed)
@@ -282,6 +290,72 @@ def test_search__what_is_refused(tmp_path, capsys, plain_index):
     (changed / "index.json").write_text(json.dumps(facts | {"weights_sha256": "0"}))
     assert "zoo.pth has changed since" in no("query.jpg", index=changed)
     assert search([str(changed), "--row", "3"]) == 0  # needs no network
+
+
+def test_extract__a_checkpoint_of_nan(tmp_path, capsys):
+    zoo = torch.load("zoo.pth")
+    zoo["model"]["heads.bottleneck.0.weight"][:] = float("nan")
+    torch.save(zoo, tmp_path / "nan.pth")
+    words = ["crops", "--weights", tmp_path / "nan.pth", "--out", tmp_path / "index", *SIZE]
+    text = refused(capsys, extract, *words)
+    assert "nan.pth gives features that are NaN or infinite for 54 of 54 image(s)" in text
+    assert not (tmp_path / "index").exists()
+
+
+def test_search__crops_that_were_moved_or_changed(tmp_path, capsys, caplog, plain_index):
+    shutil.copytree("crops", tmp_path / "crops")
+    words = [tmp_path / "crops", "--weights", "zoo.pth", "--out", tmp_path / "index", *SIZE]
+    assert extract([*map(str, words), "--copy-weights"]) == 0
+    text = refused(
+        capsys, extract, words[0], "--weights", tmp_path / "index/weights.pth", *words[3:]
+    )
+    assert "add --copy-weights" in text
+    paths = [row["path"] for row in rows_of(tmp_path / "index")]
+
+    def answer(*more):
+        caplog.clear()
+        assert search([str(tmp_path / "index"), "--json", "--top", "60", *map(str, more)]) == 0
+        return json.loads(capsys.readouterr().out)["queries"][0]
+
+    expected = answer(tmp_path / "crops" / paths[3], "--rerank")
+    assert expected["row"] == 3 and len(expected["matches"]) == 53 and not caplog.records
+    os.rename(tmp_path / "crops", tmp_path / "now")
+    assert answer(tmp_path / "now" / paths[3])["matches"][0]["row"] == 3  # not known as itself
+    assert f"54 of 54 images are not under {tmp_path / 'crops'} any more" in caplog.text
+    images = ["--images", tmp_path / "now"]
+    found = answer(tmp_path / "now" / paths[3], "--rerank", *images)
+    assert found["matches"] == expected["matches"] and not caplog.records
+    with open(tmp_path / "now" / paths[3], "ab") as file:
+        file.write(b"x")
+    assert answer(tmp_path / "now" / paths[3], *images)["row"] == 3
+    assert "1 of 54 images have changed since" in caplog.text and paths[3] in caplog.text
+
+
+def test_search__an_index_of_one_image(tmp_path, capsys):
+    (tmp_path / "one").mkdir()
+    shutil.copy("query.jpg", tmp_path / "one")
+    words = [tmp_path / "one", "--weights", "zoo.pth", "--out", tmp_path / "index", *SIZE]
+    assert extract([*map(str, words)]) == 0
+    capsys.readouterr()
+    assert search([str(tmp_path / "index"), "--row", "0", "--rerank", "--out", "one.png"]) == 0
+    assert "(row 0 of the index): the index has no other image." in capsys.readouterr().out
+
+
+def test_extract__has_no_more_workers_than_cores(tmp_path, monkeypatch):
+    from fastreid_uda.engine import embedding
+
+    seen = []
+
+    def loader(images, cfg):
+        seen.append(cfg.DATALOADER.NUM_WORKERS)
+        raise UserError("enough")
+
+    monkeypatch.setattr(embedding, "build_extraction_loader", loader)
+    monkeypatch.setattr(embedding, "num_cores", lambda: 3)
+    for asked in ("8", "1"):
+        words = ["crops", "--weights", "zoo.pth", "--out", str(tmp_path / "index"), *SIZE[:-1]]
+        assert extract([*words, asked]) == 2
+    assert seen == [3, 1]
 
 
 def test_search__cameras_that_are_unknown(capsys, plain_index):
