@@ -47,7 +47,27 @@ def _as_variable(match: re.Match[str]) -> str:
 
 def to_pixels(chart: Chart) -> np.ndarray:
     """(H, W, 3) uint8 on white."""
-    figure = _draw(chart)
+    return _pixels(_draw(chart))
+
+
+def map_to_pixels(places: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8: a map of images, those of a group in one of twenty colours.
+
+    Args:
+        places: (M, 2).
+        groups: (M,) integers; negative ones are gray, below the others.
+    """
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.subplots()
+    known, (x, y) = groups >= 0, places.T
+    axes.scatter(x[~known], y[~known], s=6, color=_GRID)
+    axes.scatter(x[known], y[known], s=6, c=groups[known] % 20, cmap="tab20", vmin=0, vmax=19)
+    axes.set_axis_off()
+    axes.set_aspect("equal")
+    return _pixels(figure)
+
+
+def _pixels(figure: Figure) -> np.ndarray:
     figure.set_dpi(110)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -10,7 +10,7 @@ import numpy as np
 
 from .chart import Chart
 from .content import Content
-from .drawing import to_pixels
+from .drawing import map_to_pixels, to_pixels
 
 
 def write_tensorboard(content: Content, charts: Mapping[str, Chart], folder: Path) -> None:
@@ -33,9 +33,12 @@ def write_tensorboard(content: Content, charts: Mapping[str, Chart], folder: Pat
                 writer.add_scalar(f"report/{name}", value, record["round"])
         for entry in content.figures["labels"]:
             for view, figures in entry["views"].items():
-                if figures["sizes"]:
-                    sizes = np.array(figures["sizes"])
-                    writer.add_histogram(f"cluster_sizes/{view}", sizes, entry["round"])
+                _write_clusters(writer, view, figures, entry["round"])
+        for entry in (content.figures["map"] or {"rounds": []})["rounds"]:
+            places = np.stack([entry["x"], entry["y"]], axis=1)
+            colors = np.array(entry["identity" if "identity" in entry else "cluster"])
+            pixels = map_to_pixels(places, colors)
+            writer.add_image("map", pixels, entry["round"], dataformats="HWC")
         for number, groups in content.uncertainties.items():
             for name, values in groups.items():
                 if len(values):
@@ -43,6 +46,19 @@ def write_tensorboard(content: Content, charts: Mapping[str, Chart], folder: Pat
         last = max((record["round"] for record in content.figures["rounds"]), default=0)
         for key, chart in charts.items():
             writer.add_image(f"charts/{key}", to_pixels(chart), last, dataformats="HWC")
+
+
+def _write_clusters(writer: Any, view: str, figures: Mapping[str, Any], number: int) -> None:
+    """What `view_figures` says of one view in one round."""
+    sizes = figures["sizes"]
+    cameras = figures.get("cameras_per_cluster", [])
+    cameras = np.repeat(np.arange(1, len(cameras) + 1), cameras)
+    for name, values in (("cluster_sizes", sizes), ("cameras_per_cluster", cameras)):
+        if len(values):
+            writer.add_histogram(f"{name}/{view}", np.array(values), number)
+    for entry in figures.get("by_camera", []):
+        share = entry["kept"] / entry["images"]
+        writer.add_scalar(f"kept_by_camera/{view}/{entry['camera']}", share, number)
 
 
 def _scalars(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:

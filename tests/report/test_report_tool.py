@@ -75,6 +75,13 @@ def test_report__page_json_and_tensorboard(report, tmp_path):
     tags = events.Tags()
     assert {"cluster_sizes/global", "uncertainty/right"} <= set(tags["histograms"])
     assert "charts/clusters" in tags["images"] and "report/silhouette" in tags["scalars"]
+    assert [e.step for e in events.Images("map")] == [e["round"] for e in figures["map"]["rounds"]]
+    for entry in figures["labels"]:
+        cameras = events.Histograms("cameras_per_cluster/global")[entry["round"]].histogram_value
+        assert cameras.num == sum(entry["views"]["global"]["cameras_per_cluster"])
+    (own,) = [c for c in figures["labels"][-1]["views"]["global"]["by_camera"] if c["camera"] == 1]
+    logged = events.Scalars("kept_by_camera/global/1")[-1].value
+    assert logged == pytest.approx(own["kept"] / own["images"])
 
 
 VARIANTS = {
