@@ -29,9 +29,16 @@ def check_output(option: str, path: str | None, *inputs: str | None) -> None:
     for name in inputs:
         if name and os.path.exists(path) and os.path.exists(name) and os.path.samefile(path, name):
             raise UserError(f"{option} is {path}, which is read too; name another file.")
-    folder = os.path.dirname(os.path.abspath(path))
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
-    if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
-        reason = "is not writable" if os.path.isdir(folder) else "is not a folder"
+    folder, reason = obstacle_above(path)
+    if reason:
         raise UserError(f"{option} is {path}, but {folder} {reason}; name a file elsewhere.")
+
+
+def obstacle_above(path: str) -> tuple[str, str]:
+    """The nearest thing above a path that is there, and why nothing can be made in it, or ""."""
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        return folder, "is not a folder"
+    return folder, "" if os.access(folder, os.W_OK | os.X_OK) else "is not writable"

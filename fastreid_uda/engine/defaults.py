@@ -17,6 +17,7 @@ from ..config_loading import load_config
 from ..distributed import require_same, require_shared_folder
 from ..errors import UserError
 from ..files import atomic_write
+from .device import use_cpu_without_gpu
 from .from_weights import (
     network_line,
     network_words,
@@ -44,8 +45,7 @@ def build_config(args: argparse.Namespace) -> Any:
         take_network_of_run(cfg)
     else:
         take_network_from_weights(cfg)
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
+    use_cpu_without_gpu(cfg)
     cfg.freeze()
     return cfg
 

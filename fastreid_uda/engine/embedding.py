@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..evaluation.evaluated_network import EvaluatedNetwork
 from ..modeling.build import build_network
 from .checkpointing import BEST, FINAL, LAST, PREVIOUS, first_readable
+from .device import use_cpu_without_gpu
 from .feature_extraction import ProgressLoader
 from .from_weights import take_network_from_weights
 from .run_features import load_run_config
@@ -81,8 +82,7 @@ def _alone(cfg: Any, weights: str) -> Any:
     cfg.UDA.SOURCE.CONFIG = ""
     node = cfg.UDA.MEAN_TEACHER
     node.ENABLED, node.STUDENTS, node.WEIGHTS = False, 1, ()
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
+    use_cpu_without_gpu(cfg)
     cfg.freeze()
     return cfg
 

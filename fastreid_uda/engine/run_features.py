@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..config import build_labeler
 from ..config_loading import load_config
@@ -16,6 +15,7 @@ from ..errors import UserError
 from ..labeling.types import FeatureSet
 from ..modeling.build import build_network
 from .checkpointing import FINAL, LAST, PREVIOUS, first_readable
+from .device import use_cpu_without_gpu
 from .feature_extraction import extract_features
 from .weights import load_weights
 
@@ -59,8 +59,7 @@ def extract_run_features(
         UserError: the run has no checkpoint, or its images are not there.
     """
     cfg = load_run_config(output_dir, overrides)
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
+    use_cpu_without_gpu(cfg)
     saved = first_readable([os.path.join(output_dir, name) for name in (LAST, PREVIOUS, FINAL)])
     if saved is None:
         raise UserError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..files import remove_leftovers
 from ..folders import is_being_written, temporary_folder, temporary_folders
+from ..output_files import obstacle_above
 
 FEATURES, TABLE, NETWORK, FACTS = "features.npz", "index.csv", "network.yaml", "index.json"
 WEIGHTS = "weights.pth"
@@ -37,10 +38,8 @@ def check_index_folder(option: str, folder: str) -> None:
                 f"{option} is {folder}, which holds other things than an index ({other}); name a "
                 "new folder."
             )
-    above = os.path.dirname(path)
-    while not os.path.exists(above):
-        above = os.path.dirname(above)
-    if not (os.path.isdir(above) and os.access(above, os.W_OK | os.X_OK)):
+    above, reason = obstacle_above(path)
+    if reason:
         raise UserError(f"{option} is {folder}, but {above} is not writable; name another folder.")
 
 

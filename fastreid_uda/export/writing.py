@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..evaluation.evaluated_network import EvaluatedNetwork
 from ..folders import temporary_folder
+from ..output_files import obstacle_above
 from . import FORMATS, fastreid_format, onnx_format, torch_formats
 from .checks import BATCHES, Check, Difference, make_checks
 from .facts import FACTS, README, describe, readme
@@ -156,11 +157,8 @@ def _check_folder(path: str) -> None:
         raise UserError(f"--out is {path}, which is no folder; name a new or an empty folder.")
     if os.path.isdir(path) and os.listdir(path):
         raise UserError(f"--out is {path}, which is not empty; name a new or an empty folder.")
-    above = os.path.dirname(os.path.abspath(path))
-    while not os.path.lexists(above):
-        above = os.path.dirname(above)
-    if not (os.path.isdir(above) and os.access(above, os.W_OK | os.X_OK)):
-        reason = "is not writable" if os.path.isdir(above) else "is not a folder"
+    above, reason = obstacle_above(path)
+    if reason:
         raise UserError(f"--out is {path}, but {above} {reason}; name a folder elsewhere.")
 
 

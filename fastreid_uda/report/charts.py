@@ -79,12 +79,15 @@ def _scores(
     return _chart(key, score, "%", rounds, series, levels=levels)
 
 
+def _names_in(records: list[dict[str, Any]], entry: str) -> list[str]:
+    """The names in a mapping of all rounds, each once, as they come."""
+    return list(dict.fromkeys(name for record in records for name in record.get(entry) or ()))
+
+
 def _labels(
     records: list[dict[str, Any]], rounds: list[int], of: Callable[..., Values]
 ) -> list[Chart]:
-    filters: dict[str, None] = {}
-    for record in records:
-        filters |= dict.fromkeys(record.get("kept_after") or {})
+    filters = _names_in(records, "kept_after")
     colors = dict(zip(filters, COLORS, strict=False))
 
     steps = [
@@ -222,9 +225,7 @@ def _consistency(rounds: list[int], of: Callable[..., Values]) -> list[Chart]:
 def _costs(
     records: list[dict[str, Any]], rounds: list[int], of: Callable[..., Values]
 ) -> list[Chart]:
-    stages: dict[str, None] = {}
-    for record in records:
-        stages |= dict.fromkeys(record.get("seconds") or {})
+    stages = _names_in(records, "seconds")
     layers = [(name, of("seconds", name)) for name in stages]
     layers += [("train", of("train_seconds")), ("test", of("test_seconds"))]
     palette = (SKY, YELLOW, BLUE, GRAY, RED, PURPLE, ORANGE, GREEN, INK)

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_samples
 
-from fastreid_uda.labeling.camera_normalization import normalize_rows
 from fastreid_uda.labeling.distances import Cosine, Euclidean, Jaccard
 from fastreid_uda.labeling.label_silhouettes import (
     OF_CENTROIDS,
@@ -13,15 +12,7 @@ from fastreid_uda.labeling.label_silhouettes import (
 )
 from fastreid_uda.labeling.silhouette import _Membership
 from fastreid_uda.labeling.types import OUTLIER
-
-N = 60
-
-
-def features(seed=0):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(6, 8))[rng.integers(6, size=N)] + 0.6 * rng.normal(size=(N, 8))
-    x[7] = x[31]
-    return normalize_rows(x.astype(np.float32))
+from tests.labeling.test_silhouette import N, features
 
 
 def random_labels(seed=0, clusters=5):
